@@ -1,0 +1,290 @@
+"""Settings: one frozen class, its reference, and the check of a single value.
+
+Where settings come from, and which of them wins, is told in `config`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Meta, inspect
+
+from scrapekit._version import __version__
+from scrapekit.errors import SettingsError, did_you_mean
+
+# Bounded by a year, because infinite waits overflow in some timers.
+_A_YEAR_S: Final = 31_536_000
+_Span = Annotated[float, Meta(gt=0, le=_A_YEAR_S)]
+_Pause = Annotated[float, Meta(ge=0, le=_A_YEAR_S)]
+_Count = Annotated[int, Meta(ge=1)]
+_Slots = Annotated[int, Meta(ge=1, le=100_000)]
+_Workers = Annotated[int, Meta(ge=1, le=1_000)]
+_Status = Annotated[int, Meta(ge=100, le=999)]
+# RFC 9110, 5.6.2; RFC 6265, 4.1.1 takes the same for the names of cookies.
+_Token = Annotated[str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", title="token")]
+# RFC 9110, 5.5: CR, LF and NUL end a field. Surrogates are what no encoding can send.
+_FieldValue = Annotated[
+    str, Meta(pattern=r"\A[^\r\n\0\ud800-\udfff]*\Z", title="a text on one line")
+]
+_CookieValue = Annotated[
+    str,
+    Meta(pattern=r"\A[^\x00-\x1f\x7f;\ud800-\udfff]*\Z", title="a text without ';' on one line"),
+]
+_Product = Annotated[
+    str,
+    Meta(
+        pattern=r"\A[^\r\n\0\ud800-\udfff]*[^\s\ud800-\udfff][^\r\n\0\ud800-\udfff]*\Z",
+        title="a text on one line, not empty",
+    ),
+]
+_ProxyURL = Annotated[
+    str, Meta(pattern=r"\A(?i:https?)://[^\s/?#]+/?\Z", title="an http://host:port URL")
+]
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """How a crawl behaves. Frozen; `msgspec.structs.replace` makes a changed copy.
+
+    Every value is checked when the object is made: SettingsError names what is out of range.
+    `repr` tells what differs from the defaults, and no credentials.
+    """
+
+    concurrency: Annotated[
+        _Slots, Meta(description="Pages in the making at once, in the whole crawl.")
+    ] = 32
+    concurrency_per_origin: Annotated[
+        _Slots, Meta(description="Pages in the making at once from one origin.")
+    ] = 8
+    delay_s: Annotated[
+        _Pause, Meta(description="Least time between two requests to one origin, in seconds.")
+    ] = 0.0
+    timeout_s: Annotated[
+        _Span,
+        Meta(description="Longest time for one page, all redirects and the body, in seconds."),
+    ] = 60.0
+    connect_timeout_s: Annotated[
+        _Span, Meta(description="Longest time for one connection to be made, in seconds.")
+    ] = 10.0
+    read_timeout_s: Annotated[
+        _Span,
+        Meta(description="Longest silence before the first byte or between reads, in seconds."),
+    ] = 30.0
+    max_body_bytes: Annotated[
+        _Count, Meta(description="Largest body of one page, decoded, in bytes.")
+    ] = 33_554_432
+    max_bytes_in_flight: Annotated[
+        _Count, Meta(description="Most decoded bytes held by all pages in the making, in bytes.")
+    ] = 268_435_456
+    max_redirects: Annotated[
+        Annotated[int, Meta(ge=0)], Meta(description="Redirects followed for one page.")
+    ] = 10
+    retries: Annotated[
+        Annotated[int, Meta(ge=0)],
+        Meta(description="Further attempts after a failure that may pass by itself."),
+    ] = 2
+    retry_delay_s: Annotated[
+        _Pause,
+        Meta(description="Wait before the first retry, in seconds; it grows exponentially."),
+    ] = 1.0
+    max_retry_delay_s: Annotated[
+        _Pause,
+        Meta(description="Longest wait before a retry, also if Retry-After says more, in seconds."),
+    ] = 300.0
+    obey_robots: Annotated[bool, Meta(description="Fetch only what robots.txt allows.")] = True
+    user_agent: Annotated[
+        _Product, Meta(description="The User-Agent header, and the name looked up in robots.txt.")
+    ] = f"scrapekit/{__version__}"
+    headers: Annotated[
+        Mapping[_Token, _FieldValue], Meta(description="Headers sent with every request.")
+    ] = msgspec.field(default_factory=dict)
+    cookies: Annotated[
+        Mapping[_Token, _CookieValue], Meta(description="Cookies sent with every request.")
+    ] = msgspec.field(default_factory=dict)
+    proxy: Annotated[
+        _ProxyURL | None,
+        Meta(description="The proxy for all requests; may hold user:password@."),
+    ] = None
+    accept_statuses: Annotated[
+        tuple[_Status, ...],
+        Meta(description="Statuses outside 2xx that are handed to callbacks."),
+    ] = ()
+    max_depth: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(description="Most links followed from a start URL; 0 is the start URLs alone."),
+    ] = None
+    max_pages: Annotated[
+        _Count | None, Meta(description="The crawl stops after this many pages.")
+    ] = None
+    max_items: Annotated[
+        _Count | None, Meta(description="The crawl stops after this many items.")
+    ] = None
+    max_seconds: Annotated[
+        _Span | None, Meta(description="The crawl stops after this many seconds.")
+    ] = None
+    threads: Annotated[
+        _Workers, Meta(description="Threads for plain def callbacks and stages.")
+    ] = 16
+    processes: Annotated[
+        _Workers | None,
+        Meta(description="Worker processes for process-lane callbacks; none: one a CPU."),
+    ] = None
+    drain_s: Annotated[
+        _Pause, Meta(description="How long a stop waits for the pages in flight, in seconds.")
+    ] = 10.0
+    verify_tls: Annotated[bool, Meta(description="Refuse invalid TLS certificates.")] = True
+
+    def __post_init__(self) -> None:
+        """Check what msgspec leaves unchecked: values that were passed by keyword."""
+        for name in SETTINGS:
+            value = check(name, getattr(self, name), "Settings")
+            msgspec.structs.force_setattr(self, name, value)
+
+    def __rich_repr__(self) -> list[tuple[str, object]]:
+        return [(name, redact(name, value)) for name, value in changed(self).items()]
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in self.__rich_repr__())})"
+
+
+class Setting(NamedTuple):
+    """What is known of one setting; `expected` words its type and range."""
+
+    name: str
+    expected: str
+    default: object
+    description: str
+    type: Any
+    kind: inspect.Type
+
+
+def changed(settings: Settings) -> dict[str, object]:
+    """What differs from the defaults."""
+    values = ((name, getattr(settings, name)) for name in SETTINGS)
+    return {name: value for name, value in values if value != SETTINGS[name].default}
+
+
+def check(name: str, value: object, place: str, *, is_text: bool = False) -> Any:
+    """Return the value as Settings hold it.
+
+    `place` is where it was set, in the words of a message. `is_text` says that a string is to be
+    converted by the type of the setting: lists are comma-separated or JSON, tables are JSON.
+    Raises SettingsError, naming setting, place, value and what is expected or the nearest name.
+    """
+    setting = SETTINGS.get(name)
+    if setting is None:
+        message = f"{place}: unknown setting {name!r}{did_you_mean(str(name), SETTINGS)}"
+        raise SettingsError(message, name=str(name), source=place)
+    is_text = is_text and isinstance(value, str)
+    try:
+        plain = _parse(str(value), setting) if is_text else value
+        return msgspec.convert(plain, setting.type, strict=not is_text)
+    except (msgspec.MsgspecError, ValueError) as error:
+        shown = _shorten(repr(redact(name, value)))
+        notation = _NOTATION.get(type(setting.kind), "") if is_text else ""
+        message = f"{place}: setting {name!r} is {shown}; expected {setting.expected}{notation}"
+        raise SettingsError(message, name=name, source=place) from error
+
+
+_NOTATION: Final[Mapping[type, str]] = {
+    inspect.DictType: ", written as JSON",
+    inspect.VarTupleType: ", separated by commas or written as JSON",
+}
+
+
+def _parse(text: str, setting: Setting) -> object:
+    """Take apart what msgspec doesn't: lists and tables. It converts numbers and truth values."""
+    text = text.strip()
+    if setting.default is None and text.lower() in {"", "none", "null"}:
+        return None
+    is_list = isinstance(setting.kind, inspect.VarTupleType)
+    if isinstance(setting.kind, inspect.DictType) or (is_list and text.startswith("[")):
+        return msgspec.json.decode(text)
+    return [part for part in map(str.strip, text.split(",")) if part] if is_list else text
+
+
+# Rather a harmless header hidden than a secret shown.
+_SECRET_HEADER = re.compile("auth|cookie|key|token|secret|session|passw|credential", re.IGNORECASE)
+_USERINFO = re.compile(r"\A([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
+_HIDDEN: Final = "***"
+
+
+def redact(name: str, value: object) -> object:
+    """`value` as it may be shown: no cookies, no credentials in headers or the proxy's URL."""
+    if name == "proxy":
+        return _without_userinfo(value)
+    if name not in {"headers", "cookies"}:
+        return value
+    if not isinstance(value, Mapping):
+        return _HIDDEN
+    everything = name == "cookies"
+    return {
+        key: _HIDDEN if everything or _SECRET_HEADER.search(str(key)) else content
+        for key, content in value.items()
+    }
+
+
+def _without_userinfo(url: object) -> object:
+    # Greedy up to the last "@": a password may hold any sign, and the URL may be malformed.
+    return url if url is None else _USERINFO.sub(rf"\1{_HIDDEN}@", str(url))
+
+
+def _shorten(text: str, width: int = 80) -> str:
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def _expected(kind: inspect.Type) -> str:
+    """Word a type and its range."""
+    match kind:
+        case inspect.Metadata(type=inner, extra_json_schema=extra):
+            return str((extra or {}).get("title") or _expected(inner))
+        case inspect.UnionType(types=(inner, inspect.NoneType())):
+            return f"{_expected(inner)}, or none"
+        case inspect.IntType():
+            return f"a whole number {_range(kind)}"
+        case inspect.FloatType():
+            return f"a number {_range(kind)}"
+        case inspect.VarTupleType(item_type=item):
+            return f"a list, each item {_expected(item)}"
+        case inspect.DictType(value_type=value):
+            return f"a table, each value {_expected(value)}"
+        case _:
+            assert isinstance(kind, inspect.BoolType)
+            return "true or false"
+
+
+def _range(kind: inspect.IntType | inspect.FloatType) -> str:
+    low = f"above {kind.gt}" if kind.ge is None else f"of at least {kind.ge}"
+    return low if kind.le is None else f"{low} and at most {kind.le}"
+
+
+def _setting(field: inspect.Field, type_: Any) -> Setting:
+    assert isinstance(field.type, inspect.Metadata)
+    factory = field.default_factory
+    default = field.default if factory is msgspec.NODEFAULT else factory()
+    description = (field.type.extra_json_schema or {})["description"]
+    kind = field.type.type
+    return Setting(field.name, _expected(field.type), default, description, type_, kind)
+
+
+def _settings() -> dict[str, Setting]:
+    info = inspect.type_info(Settings)
+    assert isinstance(info, inspect.StructType)
+    types = {field.name: field.type for field in msgspec.structs.fields(Settings)}
+    return {field.name: _setting(field, types[field.name]) for field in info.fields}
+
+
+SETTINGS: Final[Mapping[str, Setting]] = _settings()
+"""Every setting by name: what the reference in the documentation is made of."""
+
+
+def _reference() -> str:
+    return "\n".join(
+        f"    {name} = {setting.default!r}: {setting.description} Takes {setting.expected}."
+        for name, setting in SETTINGS.items()
+    )
+
+
+Settings.__doc__ = f"{Settings.__doc__}\n{_reference()}\n"
