@@ -1,0 +1,1 @@
+"""scrapekit's tests; a regular package, so that no other `tests` on the path is taken for it."""
