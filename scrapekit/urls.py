@@ -1,0 +1,253 @@
+"""http(s) URLs: parse, join, canonical form, and the parts that crawling asks for.
+
+Parsing is that of the WHATWG URL standard, done by Ada, so a URL means here what it means to a
+browser. Everything that takes an `href` expects what `normalize` or `Base.join` returned and
+only slices it; a page has hundreds of links, and slicing is what keeps them cheap.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote_from_bytes, unquote_to_bytes, urlencode
+
+import xxhash
+
+from scrapekit.charset import scalar_text
+from scrapekit.errors import InvalidURL
+
+if TYPE_CHECKING:
+    from publicsuffixlist import PublicSuffixList
+
+# The seam between the two bindings of the same parser: text in, href out, ValueError if invalid.
+# can_ada keeps a parsed base and joins three times faster; ada_url has wheels it lacks.
+try:
+    import can_ada
+
+    def _href(url: str) -> str:
+        return can_ada.parse(url).href
+
+    def _joiner(base: str) -> Callable[[str], str]:
+        parsed = can_ada.parse(base)
+        return lambda href: (parsed + href).href
+
+except ImportError:  # pragma: no cover - one of the two branches runs in each environment
+    import ada_url
+
+    def _href(url: str) -> str:
+        return ada_url.URL(url).href
+
+    def _joiner(base: str) -> Callable[[str], str]:
+        return lambda href: ada_url.join_url(base, href)
+
+
+_HTTP: Final = ("http://", "https://")
+_NEVER_HTTP: Final = ("javascript:", "mailto:", "tel:", "data:")
+_STRIPPED: Final = "".join(map(chr, range(0x21)))
+
+
+def normalize(url: str) -> str:
+    """The canonical form of an absolute http(s) URL, as it is requested and compared.
+
+    That is the WHATWG serialisation without the fragment and without a "?" that no query
+    follows. Normalising twice changes nothing. Raises InvalidURL, whose reason says what to do.
+    """
+    try:
+        href = _href(scalar_text(url))
+    except ValueError:
+        raise InvalidURL(url, _why_invalid(url)) from None
+    if not href.startswith(_HTTP):
+        raise InvalidURL(url, _why_not_http(url))
+    return _trim(href)
+
+
+class Base:
+    """A base URL, parsed once, to join many references with. Raises InvalidURL."""
+
+    __slots__ = ("_join", "href")
+
+    def __init__(self, url: str) -> None:
+        self.href = normalize(url)
+        self._join = _joiner(self.href)
+
+    def __repr__(self) -> str:
+        return f"Base({self.href!r})"
+
+    def join(self, href: str) -> str | None:
+        """The canonical URL that `href` refers to, or None if that is no http(s) URL."""
+        if href.startswith(_NEVER_HTTP):
+            return None
+        try:
+            joined = self._join(href)
+        except (TypeError, UnicodeEncodeError):
+            # Lone surrogates: neither binding can pass them on.
+            return self.join(scalar_text(href))
+        except ValueError:
+            return None
+        return _trim(joined) if joined.startswith(_HTTP) else None
+
+    def join_all(self, hrefs: Iterable[str]) -> list[str]:
+        """The distinct canonical URLs that `hrefs` refer to, in order of first appearance.
+
+        References into the page itself (empty, or a fragment alone) and what is no http(s) URL
+        are left out. Repeats are dropped before the join, which is what costs.
+        """
+        distinct = dict.fromkeys(map(_without_fragment, hrefs))
+        distinct.pop("", None)
+        joined = dict.fromkeys(map(self.join, distinct))
+        joined.pop(None, None)
+        return [href for href in joined if href is not None]
+
+
+def origin(href: str) -> str:
+    """ "scheme://host[:port]" of a canonical URL; the port only where it isn't the default."""
+    scheme, authority = _scheme_and_authority(href)
+    return f"{scheme}//{authority.rpartition('@')[2]}"
+
+
+def host(href: str) -> str:
+    """The host of a canonical URL, without the port; an IPv6 address keeps its brackets."""
+    authority = _scheme_and_authority(href)[1].rpartition("@")[2]
+    if authority.startswith("["):
+        return authority[: authority.index("]") + 1]
+    return authority.partition(":")[0]
+
+
+@lru_cache(maxsize=4096)
+def registrable_domain(host: str) -> str:
+    """The part of `host` somebody registered ("bbc.co.uk" of "www.bbc.co.uk").
+
+    By the Public Suffix List, its private section included: "me.github.io" is its own. An IP
+    address, a single label and a public suffix are returned as they are.
+    """
+    name = host.lower().removesuffix(".")
+    # WHATWG hosts that end in a number are IPv4 addresses.
+    if ":" in name or name.rpartition(".")[2].isdigit():
+        return name
+    return _public_suffixes().privatesuffix(name) or name
+
+
+def split_userinfo(href: str) -> tuple[str, str | None]:
+    """A canonical URL without "user:password@", and the Authorization value it stood for.
+
+    The value is "Basic ..." of the percent-decoded pair (RFC 7617), or None without userinfo.
+    """
+    scheme, authority = _scheme_and_authority(href)
+    userinfo, at, bare = authority.rpartition("@")
+    if not at:
+        return href, None
+    user, _, password = userinfo.partition(":")
+    pair = unquote_to_bytes(user) + b":" + unquote_to_bytes(password)
+    rest = href[len(scheme) + 2 + len(authority) :]
+    return f"{scheme}//{bare}{rest}", f"Basic {base64.b64encode(pair).decode()}"
+
+
+def fingerprint(url: str, method: str = "GET", body: bytes = b"") -> int:
+    """64 bits that are equal for requests that ask for the same thing (XXH3).
+
+    `url` is canonical. Query parameters count as a set of names: their order makes no
+    difference, except among parameters of the same name.
+    """
+    if "?" in url and "&" in url:
+        url = _sorted_query(url)
+    head = f"{method} {url}\n".encode("utf-8", "surrogatepass")
+    return xxhash.xxh3_64_intdigest(head + body)
+
+
+QueryValue = str | int | float
+
+
+def with_query(url: str, params: Mapping[str, QueryValue | Sequence[QueryValue]]) -> str:
+    """`url` with `params` appended to its query; a sequence repeats its name.
+
+    Encoded as a form would (UTF-8, "+" for a space). A fragment stays where it is.
+    """
+    encoded = urlencode(params, doseq=True)
+    if not encoded:
+        return url
+    address, mark, fragment = url.partition("#")
+    joint = "" if address.endswith(("?", "&")) else "&" if "?" in address else "?"
+    return f"{address}{joint}{encoded}{mark}{fragment}"
+
+
+def encode_query(href: str, encoding: str) -> str:
+    """`href` with the non-ASCII characters of its query percent-encoded in `encoding`.
+
+    What a browser does on a page that isn't UTF-8 (URL standard, 5.1 and "percent-encode after
+    encoding"); characters that `encoding` lacks become "&#...;", as in a form.
+    """
+    before, mark, query = href.partition("?")
+    if not mark or query.isascii():
+        return href
+    query, fragment_mark, fragment = query.partition("#")
+    try:
+        encoded = scalar_text(query).encode(encoding, "xmlcharrefreplace")
+    except LookupError:
+        return href
+    # "#" can't occur in a query, so "&#" comes from a character that couldn't be encoded.
+    encoded = re.sub(rb"&#(\d+);", rb"%26%23\1%3B", encoded)
+    return f"{before}?{quote_from_bytes(encoded, _QUERY_SAFE)}{fragment_mark}{fragment}"
+
+
+# Printable ASCII that the query keeps; Ada encodes what of it the URL standard wants encoded.
+_QUERY_SAFE: Final = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def _trim(href: str) -> str:
+    if "#" in href:
+        href = href[: href.index("#")]
+    if href[-1] == "?" and href.index("?") == len(href) - 1:
+        return href[:-1]
+    return href
+
+
+def _without_fragment(href: str) -> str:
+    kept, mark, _ = href.partition("#")
+    # Spaces at the end would be stripped, but those before a fragment belong to the path.
+    return kept + "#" if mark and kept[-1:] in _STRIPPED and kept else kept
+
+
+def _scheme_and_authority(href: str) -> tuple[str, str]:
+    start = href.index("//")
+    return href[:start], href[start + 2 : href.find("/", start + 2)]
+
+
+def _sorted_query(url: str) -> str:
+    address, _, query = url.partition("?")
+    pairs = sorted(query.split("&"), key=lambda pair: pair.partition("=")[0])
+    return f"{address}?{'&'.join(pairs)}"
+
+
+@cache
+def _public_suffixes() -> PublicSuffixList:
+    # Reading the list takes tens of milliseconds; most programs that import this never ask.
+    from publicsuffixlist import PublicSuffixList
+
+    return PublicSuffixList()
+
+
+_SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
+
+
+def _why_invalid(url: str) -> str:
+    text = scalar_text(url).strip(_STRIPPED)
+    if not text:
+        return "it is empty"
+    if _SCHEME.match(text):
+        return "its host or port is not valid"
+    if text.startswith("//"):
+        return f"it has no scheme; write https:{text}"
+    if text[0] in "/?#.":
+        return "it is relative; join it with the URL of its page first"
+    return f"it has no scheme; write https://{text}"
+
+
+def _why_not_http(url: str) -> str:
+    text = scalar_text(url).strip(_STRIPPED)
+    scheme, _, rest = text.partition(":")
+    if rest[:1].isdigit():
+        return f"it has no scheme; write http://{text}"
+    return f"only http and https can be fetched, not {scheme!r}"
