@@ -1,0 +1,74 @@
+"""Exports: where items end up.
+
+A spec says where and in which format: "FILE" takes the format from the extension, "FILE:format"
+names it, and "-" is JSON Lines on standard output ("-:csv" another format).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import PurePath
+
+from scrapekit.errors import UsageError
+from scrapekit.exports.base import Export, FileExport, Format
+from scrapekit.exports.csv import Csv
+from scrapekit.exports.files import STDOUT, Mode
+from scrapekit.exports.json import JsonArray
+from scrapekit.exports.jsonl import JsonLines
+
+__all__ = ["FORMATS", "Export", "FileExport", "Format", "Mode", "check_distinct", "open_spec"]
+
+FORMATS: dict[str, Callable[[], Format]] = {
+    "jsonl": JsonLines,
+    "ndjson": JsonLines,
+    "jl": JsonLines,
+    "json": JsonArray,
+    "csv": Csv,
+}
+"""The formats by name, which is also their file extension."""
+
+
+def open_spec(spec: str | os.PathLike[str], *, mode: Mode = "new") -> Export:
+    """The export that `spec` describes, not opened yet; no file is touched.
+
+    Raises UsageError if the spec names no file or no format.
+    """
+    path, name = _parse(spec)
+    return FileExport(path, FORMATS[name](), mode=mode)
+
+
+def check_distinct(specs: Iterable[str | os.PathLike[str]]) -> None:
+    """Raise UsageError if two of `specs` lead to the same file, also by way of a link."""
+    seen: dict[str, str] = {}
+    for spec in specs:
+        path, _ = _parse(spec)
+        target = path if path == STDOUT else os.path.realpath(path)
+        if target in seen:
+            raise UsageError(
+                f"the outputs {seen[target]} and {os.fspath(spec)} are the same file; "
+                "give each export its own"
+            )
+        seen[target] = os.fspath(spec)
+
+
+def _parse(spec: str | os.PathLike[str]) -> tuple[str, str]:
+    text = os.fspath(spec)
+    path, colon, name = text.rpartition(":")
+    if not colon or "." in name or os.sep in name:
+        path, name = text, _extension(text)
+    if not path:
+        raise UsageError(f"the output {text!r} names no file")
+    if name.lower() not in FORMATS:
+        raise UsageError(_unknown(text, name))
+    return path, name.lower()
+
+
+def _extension(path: str) -> str:
+    return "jsonl" if path == STDOUT else PurePath(path).suffix.removeprefix(".")
+
+
+def _unknown(spec: str, name: str) -> str:
+    what = f"has the unknown format {name!r}" if name else "has no extension that names a format"
+    known = ", ".join(sorted(FORMATS))
+    return f"the output {spec} {what}; known: {known}, as in FILE:csv"

@@ -1,0 +1,231 @@
+"""What an export is, and the one behind all formats that are lines or rows of text.
+
+`Export` is what the crawl sees. `FileExport` writes a file by way of a `Format`, which is plain
+code: an item in, bytes out. A new format of that kind is a new `Format`; one that needs its file
+to itself (Parquet) is a new `Export`.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, ClassVar, Protocol, Self
+
+from anyio.to_thread import run_sync
+
+from scrapekit.errors import ItemError, OutputError
+from scrapekit.exports.files import STDOUT, Mode, OutputFile, check
+from scrapekit.exports.sink import Sink
+from scrapekit.items import type_name
+
+Warn = Callable[[str], None]
+
+
+class Export(Protocol):
+    """Writes committed items to one file."""
+
+    path: str
+    """Where to, as messages call it."""
+
+    count: int
+    """The items accepted so far; they are in the file when `aclose` has returned normally."""
+
+    async def check(self) -> None:
+        """Raise OutputError if `open` is bound to; touches nothing.
+
+        Check all exports before the first is opened: opening cuts off what it overwrites.
+        """
+
+    async def open(self) -> None:
+        """Check, create or cut off the file, and be ready. Raises OutputError."""
+
+    async def write(self, items: Sequence[object]) -> list[ItemError]:
+        """Accept `items`, then wait while too much is unwritten; returns what went wrong.
+
+        An item that can't be written costs itself alone. Accepting is done before the first
+        wait, so a cancelled `write` has accepted everything; writes keep the order of the calls.
+        Raises OutputError if the file could not be written since the last call.
+        """
+
+    async def aclose(self) -> None:
+        """Complete the file and hand it to the operating system. Idempotent.
+
+        Raises OutputError if something could not be written and no `write` has said so.
+        """
+
+
+class Format(Protocol):
+    """Turns the items of one file into bytes. Keeps what it must know of the rows before."""
+
+    name: ClassVar[str]
+    appendable: ClassVar[bool]
+
+    def head(self) -> bytes:
+        """What a new file starts with."""
+
+    def resume(self, file: BinaryIO, /) -> None:
+        """Take up a file of this format that ends in a complete line. May block.
+
+        Raises ValueError saying why it can't be continued.
+        """
+
+    def encode(self, item: object, number: int, warn: Warn, /) -> bytes:
+        """The bytes of `item`, the `number`-th (from 1) that is written; nothing is half done.
+
+        `warn` is told what was left out of an item that is written all the same. Raises
+        TypeError saying why the item can't be written.
+        """
+
+    def tail(self) -> bytes:
+        """What a complete file ends with."""
+
+
+class FileExport:
+    """An `Export` to the file `path`, or to standard output for "-".
+
+    mode: "new" refuses a file that holds data, "overwrite" cuts it off when opened, "append"
+    continues it. Standard output is written as it is in every mode.
+    """
+
+    def __init__(self, path: str, layout: Format, *, mode: Mode = "new") -> None:
+        self.path = path
+        self.count = 0
+        self._format = layout
+        self._mode = mode
+        self._sink: Sink | None = None
+        self._closed = False
+        self._told = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._closed else "open" if self._sink else "not opened"
+        return f"<{self._format.name} export to {self.path}, {state}, {self.count} items>"
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    @property
+    def position(self) -> int:
+        """The byte at which the next item will start; 0-based, within the file if it has a size."""
+        return self._sink.position if self._sink else 0
+
+    async def check(self) -> None:
+        await run_sync(self._check)
+
+    async def open(self) -> None:
+        file, head = await run_sync(self._open)
+        self._sink = Sink(file, name=self.path)
+        self._sink.push(head)
+
+    async def write(self, items: Sequence[object]) -> list[ItemError]:
+        errors = self.write_nowait(items)
+        await self.room()
+        return errors
+
+    def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
+        """The first half of `write`: accept `items` without waiting for room."""
+        sink = self._ready()
+        errors: list[ItemError] = []
+        sink.push(b"".join([self._encode(item, errors) for item in items]))
+        return errors
+
+    async def room(self) -> None:
+        """The second half of `write`: wait while too much is unwritten. Raises OutputError."""
+        sink = self._ready()
+        await sink.room()
+        self._raise_failure(sink)
+
+    async def aclose(self) -> None:
+        sink = self._sink
+        if sink is None:
+            self._closed = True
+            return
+        if not self._closed:
+            self._closed = True
+            sink.push(self._format.tail())
+        await sink.aclose()
+        if not self._told:
+            self._raise_failure(sink)
+
+    def _check(self) -> None:
+        check(self.path, self._mode, appendable=self._format.appendable)
+
+    def _open(self) -> tuple[OutputFile, bytes]:
+        self._check()
+        try:
+            resumed = self._mode == "append" and self.path != STDOUT and self._resume()
+            return OutputFile(self.path, self._mode), b"" if resumed else self._format.head()
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _resume(self) -> bool:
+        """Take up what the file holds; False if there is nothing in it."""
+        path = Path(self.path)
+        if not path.is_file() or path.stat().st_size == 0:
+            return False
+        with path.open("rb") as file:
+            try:
+                _check_last_line(file)
+                file.seek(0)
+                self._format.resume(file)
+            except ValueError as error:
+                message = f"can't append to {self.path}: {error}"
+                raise OutputError(message, path=self.path) from error
+        return True
+
+    def _encode(self, item: object, errors: list[ItemError]) -> bytes:
+        def complain(why: str) -> None:
+            name = type_name(item)
+            message = f"{self.path}: an item of type {name}: {why}"
+            errors.append(ItemError(message, output=self.path, item_type=name))
+
+        try:
+            data = self._format.encode(item, self.count + 1, complain)
+        except TypeError as error:
+            complain(f"not written: {error}")
+            return b""
+        self.count += 1
+        return data
+
+    def _ready(self) -> Sink:
+        if self._sink is None or self._closed:
+            state = "closed" if self._closed else "not opened yet"
+            raise OutputError(f"can't write {self.path}: it is {state}", path=self.path)
+        self._raise_failure(self._sink)
+        return self._sink
+
+    def _raise_failure(self, sink: Sink) -> None:
+        if sink.failure:
+            self._told = True
+            raise self._failed(sink.failure) from sink.failure
+
+    def _failed(self, error: Exception) -> OutputError:
+        number = error.errno if isinstance(error, OSError) else None
+        why = error.strerror if isinstance(error, OSError) else None
+        what = _ADVICE.get(number, why or str(error))
+        message = f"can't write {self.path}: {what}"
+        return OutputError(message, path=self.path, broken_pipe=number == errno.EPIPE)
+
+
+_ADVICE: dict[int | None, str] = {
+    errno.EPIPE: "its reader has gone",
+    errno.ENXIO: "it is a pipe that nobody reads; start its reader first",
+    errno.ENOSPC: "the disk is full; make room and crawl again",
+}
+
+
+def _check_last_line(file: BinaryIO) -> None:
+    file.seek(-1, os.SEEK_END)
+    if file.read(1) != b"\n":
+        raise ValueError("its last line is not finished; complete or delete that line first")
