@@ -84,10 +84,11 @@ def project_config(folder: Path) -> ProjectConfig | None:
     folder the former wins, and the latter isn't read. Raises SettingsError for a file that can't
     be read or parsed.
     """
-    start = folder.absolute()
+    # Resolved, because the parents of "a/../b" would include "a".
+    start = folder.resolve()
     for place in (start, *start.parents):
         for path in (place / "scrapekit.toml", place / "pyproject.toml"):
-            table = _table(path) if path.is_file() else None
+            table = _table(path)
             if table is not None:
                 return _config(path, table)
     return None
@@ -109,7 +110,8 @@ def from_environment(environ: Mapping[str, str]) -> Source:
     for variable in found:
         if variable not in known:
             message = f"{variable}: no such setting{did_you_mean(variable, known)}"
-            raise SettingsError(message, name=_bare(variable), source=variable)
+            name = variable.removeprefix(PREFIX).lower()
+            raise SettingsError(message, name=name, source=variable)
     values = {known[variable]: environ[variable] for variable in found}
     places = {known[variable]: variable for variable in found}
     return Source("the environment", values, is_text=True, places=places)
@@ -130,52 +132,49 @@ def parse_assignments(assignments: Iterable[str], source: str = "-s") -> Source:
     return Source(source, values, is_text=True)
 
 
-def _bare(variable: str) -> str:
-    return variable.removeprefix(PREFIX).lower()
-
-
 def _config(path: Path, table: dict[str, Any]) -> ProjectConfig:
     values = dict(table)
     globs = values.pop("spiders", [])
     try:
         spiders = msgspec.convert(globs, tuple[str, ...])
     except msgspec.ValidationError as error:
-        message = f"{path}: 'spiders' is {globs!r}; expected a list of globs"
-        raise SettingsError(message, name="spiders", source=str(path)) from error
+        raise _broken(path, f"spiders is {globs!r}; expected a list of globs", "spiders") from error
     return ProjectConfig(path, Source(str(path), values), spiders)
 
 
 def _table(path: Path) -> dict[str, Any] | None:
-    """Read scrapekit's own table in a project file; None if a pyproject.toml has none."""
+    """Read scrapekit's own table in a project file; None if there is no such file or table."""
     document = _load(path)
-    if path.name == "scrapekit.toml":
+    if document is None or path.name == "scrapekit.toml":
         return document
     tool = document.get("tool")
     table = tool.get("scrapekit") if isinstance(tool, dict) else None
     if table is None or isinstance(table, dict):
         return table
-    message = f"{path}: tool.scrapekit is {table!r}; expected a table"
-    raise SettingsError(message, name="tool.scrapekit", source=str(path))
+    raise _broken(path, f"tool.scrapekit is {table!r}; expected a table", "tool.scrapekit")
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any] | None:
     try:
-        data = path.read_bytes()
+        data = path.read_bytes() if path.is_file() else None
     except OSError as error:
-        message = f"{path}: can't be read: {error.strerror}"
-        raise SettingsError(message, name="", source=str(path)) from error
+        raise _broken(path, f"can't be read: {error.strerror}") from error
+    if data is None:
+        return None
     try:
         return tomllib.loads(data.decode())
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
-        message = f"{path}: not UTF-8 (at line {line})"
-        raise SettingsError(message, name="", source=str(path)) from error
+        raise _broken(path, f"not UTF-8 (at line {line})") from error
     except tomllib.TOMLDecodeError as error:
-        message = f"{path}: not valid TOML: {_with_line(str(error), data)}"
-        raise SettingsError(message, name="", source=str(path)) from error
+        raise _broken(path, f"not valid TOML: {_with_line(str(error), data)}") from error
 
 
 def _with_line(reason: str, data: bytes) -> str:
-    """The parser's words; it names the line of an error, but not that of the document's end."""
-    last = len(data.splitlines()) or 1
+    """Complete the parser's words, which name every line but the last."""
+    last = len(data.splitlines())
     return reason.replace("at end of document", f"at end of document, line {last}")
+
+
+def _broken(path: Path, reason: str, name: str = "") -> SettingsError:
+    return SettingsError(f"{path}: {reason}", name=name, source=str(path))

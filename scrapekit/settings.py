@@ -24,11 +24,12 @@ _Slots = Annotated[int, Meta(ge=1, le=100_000)]
 _Workers = Annotated[int, Meta(ge=1, le=1_000)]
 _Status = Annotated[int, Meta(ge=100, le=999)]
 # RFC 9110, 5.6.2; RFC 6265, 4.1.1 takes the same for the names of cookies.
-_Token = Annotated[str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", title="token")]
+_Token = Annotated[str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", title="a token")]
 # RFC 9110, 5.5: CR, LF and NUL end a field. Surrogates are what no encoding can send.
 _FieldValue = Annotated[
     str, Meta(pattern=r"\A[^\r\n\0\ud800-\udfff]*\Z", title="a text on one line")
 ]
+# Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
 _CookieValue = Annotated[
     str,
     Meta(pattern=r"\A[^\x00-\x1f\x7f;\ud800-\udfff]*\Z", title="a text without ';' on one line"),
@@ -36,12 +37,16 @@ _CookieValue = Annotated[
 _Product = Annotated[
     str,
     Meta(
-        pattern=r"\A[^\r\n\0\ud800-\udfff]*[^\s\ud800-\udfff][^\r\n\0\ud800-\udfff]*\Z",
+        pattern=r"\A(?=.*\S)[^\r\n\0\ud800-\udfff]+\Z",
         title="a text on one line, not empty",
     ),
 ]
 _ProxyURL = Annotated[
-    str, Meta(pattern=r"\A(?i:https?)://[^\s/?#]+/?\Z", title="an http://host:port URL")
+    str,
+    Meta(
+        pattern=r"\A(?i:https?)://([^\s/?#@]*@)?([^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?\Z",
+        title="a URL like http://user:password@host:port",
+    ),
 ]
 
 
@@ -105,7 +110,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = msgspec.field(default_factory=dict)
     proxy: Annotated[
         _ProxyURL | None,
-        Meta(description="The proxy for all requests; may hold user:password@."),
+        Meta(description="The HTTP proxy for all requests, with its credentials, if any."),
     ] = None
     accept_statuses: Annotated[
         tuple[_Status, ...],
@@ -248,16 +253,17 @@ def _expected(kind: inspect.Type) -> str:
             return f"a number {_range(kind)}"
         case inspect.VarTupleType(item_type=item):
             return f"a list, each item {_expected(item)}"
-        case inspect.DictType(value_type=value):
-            return f"a table, each value {_expected(value)}"
+        case inspect.DictType(key_type=key, value_type=value):
+            return f"a table, each name {_expected(key)}, each value {_expected(value)}"
         case _:
             assert isinstance(kind, inspect.BoolType)
             return "true or false"
 
 
 def _range(kind: inspect.IntType | inspect.FloatType) -> str:
-    low = f"above {kind.gt}" if kind.ge is None else f"of at least {kind.ge}"
-    return low if kind.le is None else f"{low} and at most {kind.le}"
+    if kind.ge is not None:
+        return f"from {kind.ge} up" if kind.le is None else f"from {kind.ge} to {kind.le}"
+    return f"above {kind.gt}, at most {kind.le}"
 
 
 def _setting(field: inspect.Field, type_: Any) -> Setting:
@@ -287,4 +293,4 @@ def _reference() -> str:
     )
 
 
-Settings.__doc__ = f"{Settings.__doc__}\n{_reference()}\n"
+Settings.__doc__ = f"{(Settings.__doc__ or '').rstrip()}\n\n{_reference()}\n"
