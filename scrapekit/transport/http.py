@@ -1,0 +1,201 @@
+"""HttpTransport: requests over HTTP/1.1 by aiohttp, which nothing outside of this package uses.
+
+aiohttp speaks the protocol. Bodies are decoded here, so that their size is bounded and their end
+is checked; `connections` mends the pool, `translation` the errors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Mapping
+from functools import partial
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self, cast
+
+import aiohttp
+from multidict import CIMultiDict
+from yarl import URL
+
+from scrapekit.clock import Clock, SystemClock
+from scrapekit.errors import SiteError, UsageError
+from scrapekit.messages import Request, Response
+from scrapekit.settings import Settings
+from scrapekit.transport.body import read_body, too_large
+from scrapekit.transport.connections import Answer, Connector, refusing
+from scrapekit.transport.decoding import accepted
+from scrapekit.transport.translation import FOREIGN, translate
+
+if TYPE_CHECKING:
+    from aiohttp.abc import AbstractResolver
+
+    from scrapekit.budget import Account
+    from scrapekit.transport.connections import SocketFactory
+
+_ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+# aiohttp's own 8 KB refuses real sites, whose Content-Security-Policy alone is longer. A header
+# section can't grow beyond the product, 8 MiB.
+_MAX_HEADER_BYTES: Final = 32_768
+_MAX_HEADERS: Final = 256
+# What may lie unread in one connection is twice this. Times 10,000 connections it counts.
+_READ_BUFFER_BYTES: Final = 65_536
+_DNS_TTL_S: Final = 300
+_DNS_CACHE_SIZE: Final = 10_000
+# aiohttp warns about larger bodies given as bytes, because it would send them in one go.
+_MAX_BYTES_IN_ONE_GO: Final = 1_048_576
+
+
+class HttpTransport:
+    """The real Transport. Open it with `async with`, inside the loop that will use it.
+
+    `headers` go with every request to whatever origin, so they hold nothing private; a request's
+    own headers win over them. `resolver` and `socket_factory` are aiohttp's; a socket factory
+    sees every address before it is dialled and may raise Refused.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        headers: Mapping[str, str] | None = None,
+        resolver: AbstractResolver | None = None,
+        socket_factory: SocketFactory | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._settings = settings
+        self._headers = headers or {}
+        self._resolver = resolver
+        self._socket_factory = socket_factory
+        self._clock = clock or SystemClock()
+        self._session: aiohttp.ClientSession | None = None
+        self._connector: Connector | None = None
+
+    def __repr__(self) -> str:
+        state = "closed" if self._connector is None else f"connections={len(self._connector.lines)}"
+        return f"<HttpTransport {state}>"
+
+    async def __aenter__(self) -> Self:
+        settings = self._settings
+        self._connector = Connector(
+            limit=0,
+            ttl_dns_cache=_DNS_TTL_S,
+            dns_cache_max_size=_DNS_CACHE_SIZE,
+            ssl=settings.verify_tls,
+            resolver=self._resolver,
+            socket_factory=refusing(self._socket_factory) if self._socket_factory else None,
+        )
+        answer = partial(Answer, self._connector.lines)
+        self._session = aiohttp.ClientSession(
+            connector=self._connector,
+            response_class=cast("type[aiohttp.ClientResponse]", answer),
+            headers=_merged(_default_headers(settings), self._headers),
+            skip_auto_headers=["Content-Type"],
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            proxy=settings.proxy,
+            read_bufsize=_READ_BUFFER_BYTES,
+            max_line_size=_MAX_HEADER_BYTES,
+            max_field_size=_MAX_HEADER_BYTES,
+            max_headers=_MAX_HEADERS,
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
+            ),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        session, self._session = self._session, None
+        connector, self._connector = self._connector, None
+        if session is not None and connector is not None:
+            closing = connector.abort()
+            await session.close()
+            await asyncio.gather(*closing, return_exceptions=True)
+
+    async def fetch(self, request: Request, account: Account) -> Response:
+        started = self._clock.now()
+        try:
+            answer = await self._send(request)
+            try:
+                body = await self._body(answer, account)
+            finally:
+                if not answer.closed:
+                    answer.close()
+        except SiteError as exc:
+            exc.url = request.url
+            raise
+        except FOREIGN as exc:
+            raise translate(exc, request.url, self._settings) from exc
+        elapsed_s = self._clock.now() - started
+        return Response(
+            request.url, answer.status, answer.headers, body, request, elapsed_s=elapsed_s
+        )
+
+    async def _send(self, request: Request) -> aiohttp.ClientResponse:
+        if self._session is None:
+            raise RuntimeError("HttpTransport fetches only inside its `async with` block")
+        try:
+            return await self._session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=_headers(request),
+                data=_payload(request.body),
+                allow_redirects=False,
+            )
+        except aiohttp.ClientError:  # some of them are ValueErrors too
+            raise
+        except ValueError as exc:
+            raise UsageError(f"{request!r} can't be put into HTTP: {exc}") from exc
+
+    async def _body(self, answer: aiohttp.ClientResponse, account: Account) -> bytes:
+        """The body, decoded. Of a redirect nobody reads it, so it isn't waited for."""
+        content = answer.content
+        if content.at_eof() or (answer.status in _REDIRECTS and "Location" in answer.headers):
+            return b""
+        codings = ", ".join(answer.headers.getall("Content-Encoding", ()))
+        limit = self._settings.max_body_bytes
+        if not codings and (answer.content_length or 0) > limit:
+            raise too_large(limit)
+        body = await read_body(content.readany, codings, account, limit)
+        if isinstance(answer, Answer):
+            answer.check_end()
+        return body
+
+
+def _default_headers(settings: Settings) -> dict[str, str]:
+    return {
+        "User-Agent": settings.user_agent,
+        "Accept": _ACCEPT,
+        "Accept-Encoding": accepted(),
+    }
+
+
+def _headers(request: Request) -> Mapping[str, str] | None:
+    """The request's own headers. None spares aiohttp a copy."""
+    if not request.cookies:
+        return request.headers or None
+    headers = CIMultiDict(request.headers)
+    pairs = [*headers.popall("Cookie", []), *map("=".join, request.cookies.items())]
+    headers["Cookie"] = "; ".join(pairs)
+    return headers
+
+
+def _merged(headers: Mapping[str, str], over: Mapping[str, str]) -> CIMultiDict[str]:
+    merged = CIMultiDict(headers)
+    for name, value in over.items():
+        merged[name] = value
+    return merged
+
+
+def _payload(body: bytes) -> bytes | io.BytesIO | None:
+    if len(body) > _MAX_BYTES_IN_ONE_GO:
+        return io.BytesIO(body)
+    return body or None

@@ -1,0 +1,113 @@
+"""What goes wrong in aiohttp, in our words: one table, used at one place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+import aiohttp
+from aiohttp.http_exceptions import HttpProcessingError
+
+from scrapekit import urls
+from scrapekit.errors import (
+    BodyTruncated,
+    ConnectError,
+    FetchTimeout,
+    ProtocolError,
+    Refused,
+    SiteError,
+)
+from scrapekit.settings import Settings
+from scrapekit.transport.connections import AddressRefused, HungUp
+
+FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
+"""What `translate` knows."""
+
+_MAX_REASON: Final = 300
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+    url: str
+    settings: Settings
+
+
+_Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
+
+
+def translate(error: BaseException, url: str, settings: Settings) -> SiteError | Refused:
+    """Our error for one of aiohttp's; to be raised `from` it."""
+    refused = getattr(error, "os_error", None)
+    if isinstance(refused, AddressRefused):
+        return refused.refused
+    failure = _Failure(error, url, settings)
+    return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
+
+
+def _says(kind: type[SiteError], message: str) -> Callable[[_Failure], SiteError]:
+    def make(failure: _Failure) -> SiteError:
+        host, reason = urls.host(failure.url), _reason(failure.error)
+        return kind(message.format(host=host, reason=reason), url=failure.url)
+
+    return make
+
+
+def _connect_timeout(failure: _Failure) -> SiteError:
+    after_s = failure.settings.connect_timeout_s
+    message = f"no connection to {urls.host(failure.url)} within {after_s:g} s"
+    return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s)
+
+
+def _read_timeout(failure: _Failure) -> SiteError:
+    after_s = failure.settings.read_timeout_s
+    message = f"{urls.host(failure.url)} was silent for {after_s:g} s"
+    return FetchTimeout(message, url=failure.url, phase="read", after_s=after_s)
+
+
+# The first that fits counts: classes stand before their bases.
+_RULES: Final[tuple[_Rule, ...]] = (
+    (aiohttp.ConnectionTimeoutError, _connect_timeout),
+    (aiohttp.ServerTimeoutError, _read_timeout),
+    (
+        aiohttp.ClientConnectorDNSError,
+        _says(ConnectError, "the name {host} doesn't resolve: {reason}"),
+    ),
+    (
+        aiohttp.ClientConnectorCertificateError,
+        _says(ConnectError, "the TLS certificate of {host} isn't valid: {reason}"),
+    ),
+    (aiohttp.ClientSSLError, _says(ConnectError, "TLS with {host} fails: {reason}")),
+    (
+        aiohttp.ClientProxyConnectionError,
+        _says(ConnectError, "the proxy can't be reached: {reason}"),
+    ),
+    (aiohttp.ClientConnectorError, _says(ConnectError, "{host} can't be reached: {reason}")),
+    (aiohttp.ClientHttpProxyError, _says(ConnectError, "the proxy won't lead to {host}: {reason}")),
+    (HungUp, _says(ConnectError, "{host} hung up instead of answering")),
+    (aiohttp.ServerDisconnectedError, _says(ConnectError, "{host} hung up instead of answering")),
+    (aiohttp.InvalidURL, _says(ConnectError, "{host} is no address that can be dialled")),
+    (aiohttp.ClientPayloadError, _says(BodyTruncated, "the body ends early: {reason}")),
+    (aiohttp.ClientResponseError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
+    (HttpProcessingError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
+    (aiohttp.ClientError, _says(ConnectError, "the connection to {host} broke: {reason}")),
+    (OSError, _says(ConnectError, "the connection to {host} broke: {reason}")),
+)
+
+
+def _reason(error: BaseException) -> str:
+    """The cause in one printable line. What servers send may show up in it, and may be hostile."""
+    text = " ".join(str(_words(error)).split()).rstrip(" ^")
+    printable = "".join(char if char.isprintable() else "\ufffd" for char in text)
+    return printable if len(printable) <= _MAX_REASON else printable[: _MAX_REASON - 3] + "..."
+
+
+def _words(error: BaseException) -> object:
+    if isinstance(error, aiohttp.ClientPayloadError) and error.__cause__ is not None:
+        error = error.__cause__
+    error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    return (
+        getattr(error, "verify_message", None)
+        or getattr(error, "message", None)
+        or getattr(error, "strerror", None)
+        or error
+    )
