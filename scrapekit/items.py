@@ -11,6 +11,8 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import lru_cache
 from ipaddress import (
     IPv4Address,
@@ -163,7 +165,8 @@ def _simplify(value: Any) -> object:
     for base, plain in _PLAIN.items():
         if isinstance(value, base):
             return plain(value)
-    if isinstance(value, _TEXTUAL) or type(value).__module__.startswith("pydantic"):
+    # URLs, secrets and the like, which pydantic keeps as objects in a dump.
+    if type(value).__module__.partition(".")[0] in ("pydantic", "pydantic_core"):
         return str(value)
     raise TypeError(f"a value of type {type_name(value)} has no JSON form")
 
@@ -171,14 +174,23 @@ def _simplify(value: Any) -> object:
 # As values these are msgspec's own business, so the hook meets them as the keys of dicts alone.
 _NEVER_KEYS = (tuple, list, dict, set, frozenset, bool, NoneType)
 
-# msgspec takes the exact built-in types only; parsers like to return subclasses of str.
+# msgspec takes the exact types only, and parsers like to return subclasses. The first match
+# counts: a datetime is a date, and text and bytes are sequences.
 _PLAIN: dict[type, Callable[[Any], object]] = {
     str: str.__str__,
     int: int.__int__,
     float: float.__float__,
+    bytes: bytes,
+    bytearray: bytes,
+    datetime: datetime.isoformat,
+    date: date.isoformat,
+    time: time.isoformat,
+    timedelta: lambda value: timedelta(value.days, value.seconds, value.microseconds),
+    Decimal: str,
     Mapping: dict,
     Sequence: list,
     AbstractSet: list,
+    **dict.fromkeys(_TEXTUAL, str),
 }
 
 _encoder = msgspec.json.Encoder(enc_hook=_simplify)

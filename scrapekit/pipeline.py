@@ -29,11 +29,15 @@ T = TypeVar("T")
 Stage = Callable[[Any], Any]
 
 
-class RunBlocking(Protocol):
-    """Runs a function in a thread, such as `anyio.to_thread.run_sync`.
+# How long leaving a pipeline waits for a plain stage whose page was cancelled under it.
+PATIENCE_S = 5.0
 
-    Even if cancelled, it may only return when the function has: what protects a plain stage
-    from running twice at a time is held until then.
+
+class RunBlocking(Protocol):
+    """Runs a plain function in a thread and returns what it returns.
+
+    Cancelling it may leave the function running, but the awaitable may not end before it has
+    in any other way: that is what keeps a stage from running twice at a time.
     """
 
     def __call__(self, function: Callable[..., T], /, *args: Any) -> Awaitable[T]: ...
@@ -54,15 +58,24 @@ class Processed:
 class Pipeline:
     """The stages in list order. Use it in `async with`, then `run` it page by page.
 
-    Raises StageError if a stage is not callable.
+    `patience_s` is how long leaving waits for plain stages that still run because their page was
+    cancelled; their threads can't be stopped. Raises StageError if a stage is not callable.
     """
 
-    def __init__(self, stages: Sequence[Stage], run_blocking: RunBlocking) -> None:
+    def __init__(
+        self,
+        stages: Sequence[Stage],
+        run_blocking: RunBlocking,
+        *,
+        patience_s: float = PATIENCE_S,
+    ) -> None:
         # A stage that is listed twice is one stage: entered once, and under one lock.
         steps = {id(stage): _Step(stage) for stage in stages}
         self._steps = [steps[id(stage)] for stage in stages]
         self._unique = list(steps.values())
         self._run_blocking = run_blocking
+        self._patience_s = patience_s
+        self._batches: set[asyncio.Task[list[object]]] = set()
         self._entered = AsyncExitStack()
 
     def __repr__(self) -> str:
@@ -87,7 +100,10 @@ class Pipeline:
 
         A stage can't swallow the error that ends the crawl.
         """
-        await self._entered.__aexit__(kind, error, traceback)
+        try:
+            await self._end_batches()
+        finally:
+            await self._entered.__aexit__(kind, error, traceback)
 
     async def run(self, items: list[object]) -> Processed:
         """Send the items of one page through all stages; never raises what a stage raised."""
@@ -103,12 +119,35 @@ class Pipeline:
         if step.is_async:
             results = (_call(step.stage, item) for item in items)
         else:
-            async with step.lock:
-                results = await self._run_blocking(_call_batch, step.stage, items)
+            results = await self._in_thread(step, items)
         for item, result in zip(items, results, strict=True):
             # A plain wrapper around an async function shows only by what it returns.
             settled = await _settle(result) if inspect.isawaitable(result) else result
             _sort(step, item, settled, done)
+
+    async def _in_thread(self, step: _Step, items: list[object]) -> list[object]:
+        await step.lock.acquire()
+        batch = asyncio.create_task(self._run_batch(step, items), name=f"stage {step.name}")
+        self._batches.add(batch)
+        batch.add_done_callback(self._batches.discard)
+        # A cancelled page lets go at once; the stage is free again when its thread is done.
+        return await asyncio.shield(batch)
+
+    async def _run_batch(self, step: _Step, items: list[object]) -> list[object]:
+        try:
+            return await self._run_blocking(_call_batch, step.stage, items)
+        finally:
+            step.lock.release()
+
+    async def _end_batches(self) -> None:
+        if not self._batches:
+            return
+        try:
+            await asyncio.wait(self._batches, timeout=self._patience_s)
+        finally:
+            for batch in self._batches:
+                batch.cancel()
+            await asyncio.gather(*self._batches, return_exceptions=True)
 
 
 class _Step:
@@ -125,7 +164,7 @@ class _Step:
 class _Raised:
     """An exception on its way from where the stage ran; a stage might return exceptions."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: Exception | SystemExit) -> None:
         self.error = error
 
 
@@ -162,7 +201,7 @@ def _is_async(stage: Stage) -> bool:
 async def _settle(awaitable: Awaitable[object]) -> object:
     try:
         return await awaitable
-    except Exception as error:  # noqa: BLE001 (whatever a stage raises costs one item)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, it costs one item)
         return _Raised(error)
 
 
@@ -173,7 +212,7 @@ def _call_batch(stage: Stage, items: list[object]) -> list[object]:
 def _call(stage: Stage, item: object) -> object:
     try:
         return stage(item)
-    except Exception as error:  # noqa: BLE001 (whatever a stage raises costs one item)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, it costs one item)
         return _Raised(error)
 
 
@@ -185,8 +224,19 @@ def _sort(step: _Step, item: object, result: object, done: Processed) -> None:
     elif isinstance(result.error, DropItem):
         done.dropped.append((item, str(result.error)))
     else:
-        result.error.add_note(f"in the pipeline stage {step.name}")
-        done.errors.append((item, result.error))
+        done.errors.append((item, _error(step.name, result.error)))
+
+
+def _error(stage: str, raised: Exception | SystemExit) -> Exception:
+    if isinstance(raised, SystemExit):
+        # On the loop it would tear down a program that may not be ours.
+        error = StageError(f"the pipeline stage {stage} called sys.exit()", stage=stage)
+        error.__cause__ = raised
+        return error
+    note = f"in the pipeline stage {stage}"
+    if note not in getattr(raised, "__notes__", ()):
+        raised.add_note(note)
+    return raised
 
 
 def _no_item(stage: str, result: object) -> StageError:

@@ -7,14 +7,15 @@ to itself (Parquet) is a new `Export`.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import warnings
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, ClassVar, Protocol, Self
-
-from anyio.to_thread import run_sync
 
 from scrapekit.errors import ItemError, OutputError
 from scrapekit.exports.files import STDOUT, Mode, OutputFile, check
@@ -40,7 +41,7 @@ class Export(Protocol):
         """
 
     async def open(self) -> None:
-        """Check, create or cut off the file, and be ready. Raises OutputError."""
+        """Check again, create or cut off the file, and be ready. Raises OutputError."""
 
     async def write(self, items: Sequence[object]) -> list[ItemError]:
         """Accept `items`, then wait while too much is unwritten; returns what went wrong.
@@ -93,9 +94,11 @@ class FileExport:
     def __init__(self, path: str, layout: Format, *, mode: Mode = "new") -> None:
         self.path = path
         self.count = 0
+        self._name = "standard output" if path == STDOUT else path
         self._format = layout
         self._mode = mode
         self._sink: Sink | None = None
+        self._resumed = False
         self._closed = False
         self._told = False
 
@@ -121,12 +124,20 @@ class FileExport:
         return self._sink.position if self._sink else 0
 
     async def check(self) -> None:
-        await run_sync(self._check)
+        with ThreadPoolExecutor(1, "scrapekit export") as thread:
+            await asyncio.get_running_loop().run_in_executor(thread, self._check)
 
     async def open(self) -> None:
-        file, head = await run_sync(self._open)
-        self._sink = Sink(file, name=self.path)
-        self._sink.push(head)
+        if self._sink or self._closed:
+            raise OutputError(f"can't open {self._name}: it was opened before", path=self.path)
+        sink = Sink(self._open)
+        try:
+            await sink.start()
+        except OSError as error:
+            raise self._failed(error) from error
+        self._sink = sink
+        if not self._resumed:
+            sink.push(self._format.head())
 
     async def write(self, items: Sequence[object]) -> list[ItemError]:
         errors = self.write_nowait(items)
@@ -147,27 +158,28 @@ class FileExport:
         self._raise_failure(sink)
 
     async def aclose(self) -> None:
-        sink = self._sink
-        if sink is None:
-            self._closed = True
+        closed, self._closed = self._closed, True
+        if self._sink is None:
             return
-        if not self._closed:
-            self._closed = True
-            sink.push(self._format.tail())
-        await sink.aclose()
+        if not closed:
+            self._sink.push(self._format.tail())
+        await self._sink.aclose()
         if not self._told:
-            self._raise_failure(sink)
+            self._raise_failure(self._sink)
+
+    def __del__(self) -> None:
+        if self._sink and not self._closed:
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._sink.finish()
 
     def _check(self) -> None:
         check(self.path, self._mode, appendable=self._format.appendable)
 
-    def _open(self) -> tuple[OutputFile, bytes]:
+    def _open(self) -> OutputFile:
         self._check()
-        try:
-            resumed = self._mode == "append" and self.path != STDOUT and self._resume()
-            return OutputFile(self.path, self._mode), b"" if resumed else self._format.head()
-        except OSError as error:
-            raise self._failed(error) from error
+        if self._mode == "append" and self.path != STDOUT:
+            self._resumed = self._resume()
+        return OutputFile(self.path, self._mode)
 
     def _resume(self) -> bool:
         """Take up what the file holds; False if there is nothing in it."""
@@ -185,15 +197,14 @@ class FileExport:
         return True
 
     def _encode(self, item: object, errors: list[ItemError]) -> bytes:
-        def complain(why: str) -> None:
-            name = type_name(item)
-            message = f"{self.path}: an item of type {name}: {why}"
-            errors.append(ItemError(message, output=self.path, item_type=name))
+        def warn(why: str) -> None:
+            message = f"{self._name}: {why}"
+            errors.append(ItemError(message, output=self.path, item_type=type_name(item)))
 
         try:
-            data = self._format.encode(item, self.count + 1, complain)
+            data = self._format.encode(item, self.count + 1, warn)
         except TypeError as error:
-            complain(f"not written: {error}")
+            warn(f"an item of type {type_name(item)} can't be written: {error}")
             return b""
         self.count += 1
         return data
@@ -201,7 +212,7 @@ class FileExport:
     def _ready(self) -> Sink:
         if self._sink is None or self._closed:
             state = "closed" if self._closed else "not opened yet"
-            raise OutputError(f"can't write {self.path}: it is {state}", path=self.path)
+            raise OutputError(f"can't write {self._name}: it is {state}", path=self.path)
         self._raise_failure(self._sink)
         return self._sink
 
@@ -214,7 +225,7 @@ class FileExport:
         number = error.errno if isinstance(error, OSError) else None
         why = error.strerror if isinstance(error, OSError) else None
         what = _ADVICE.get(number, why or str(error))
-        message = f"can't write {self.path}: {what}"
+        message = f"can't write {self._name}: {what}"
         return OutputError(message, path=self.path, broken_pipe=number == errno.EPIPE)
 
 

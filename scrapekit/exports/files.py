@@ -1,4 +1,4 @@
-"""The file under an export: every call in here may block, so it belongs in a thread.
+"""The file under an export. Every call in here may block, so it belongs in a thread.
 
 `OSError` is raised as it comes; whoever speaks to users turns it into an OutputError.
 """
@@ -10,9 +10,9 @@ import os
 import select
 import stat
 import sys
-import threading
 from pathlib import Path
-from typing import Literal, NoReturn
+from types import TracebackType
+from typing import Literal, NoReturn, Self
 
 from scrapekit.errors import OutputError
 
@@ -28,9 +28,9 @@ def check(path: str, mode: Mode, *, appendable: bool) -> None:
     """
     if path == STDOUT:
         return
-    if mode == "append" and not appendable:
-        _refuse(path, "nothing can be added to this format; use .jsonl instead")
     file = Path(path)
+    if mode == "append" and not appendable:
+        _refuse(path, f"nothing can be added to {file.suffix or 'this format'}; use .jsonl instead")
     if not file.parent.is_dir():
         there = "is not a directory" if file.parent.exists() else "does not exist"
         _refuse(path, f"the directory {file.parent} {there}; create it first")
@@ -43,10 +43,8 @@ def check(path: str, mode: Mode, *, appendable: bool) -> None:
     if not os.access(file, os.W_OK):
         _refuse(path, "you may not write this file; change its permissions or choose another")
     if mode == "new" and file.stat().st_size > 0:
-        instead = "overwrite it with -O"
-        if appendable:
-            instead += ", add to it with --append"
-        _refuse(path, f"the file holds data; {instead}, or choose another name")
+        add = ", add to it with --append" if appendable else ""
+        _refuse(path, f"the file holds data; overwrite it with -O{add}, or choose another name")
 
 
 def _refuse(path: str, why: str) -> NoReturn:
@@ -56,60 +54,73 @@ def _refuse(path: str, why: str) -> NoReturn:
 class OutputFile:
     """A file, pipe or terminal opened for writing, or standard output for the path "-".
 
-    What it holds is cut off if `mode` is "overwrite". Raises OSError if it can't be opened.
+    What it holds is cut off if `mode` is "overwrite". `size` is what it held before, in bytes,
+    or 0 if it has no size. Raises OSError if it can't be opened.
+
+    One thread may write and close it; only `interrupt` is for others.
     """
 
     def __init__(self, path: str, mode: Mode) -> None:
         self._fd = _open_stdout() if path == STDOUT else _open(path, mode)
         status = os.fstat(self._fd)
         self._regular = stat.S_ISREG(status.st_mode)
+        self.size = status.st_size if self._regular else 0
         if mode == "overwrite" and self._regular and path != STDOUT:
             os.ftruncate(self._fd, 0)
-        self.size = os.fstat(self._fd).st_size if self._regular else 0
-        # A number that is closed under a running write may already mean somebody else's file.
-        self._lock = threading.Lock()
+            self.size = 0
         self._stop_reader, self._stop_writer = os.pipe()
 
-    def write(self, data: bytes) -> None:
-        """Write all of `data`. A pipe may keep it waiting, until `interrupt` is called."""
-        with self._lock:
-            self._write(memoryview(data))
+    def __enter__(self) -> Self:
+        return self
 
-    def _write(self, view: memoryview) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it. Raises OSError if the system reports only now that it could not write."""
+        os.close(self._fd)
+
+    def write(self, data: bytes) -> None:
+        """Write all of `data`, waiting for the reader of a pipe.
+
+        Raises InterruptedError if it would wait after a call of `interrupt`.
+        """
+        view = memoryview(data)
         while view:
-            if not self._regular and not self._wait_writable():
-                return
+            if not self._regular:
+                self._wait_for_reader()
+            # A pipe that is ready takes so much without waiting, so that only poll() waits.
+            size = len(view) if self._regular else select.PIPE_BUF
             try:
-                # A pipe that is ready takes this much at once, so that only _wait_writable waits.
-                size = len(view) if self._regular else select.PIPE_BUF
                 view = view[os.write(self._fd, view[:size]) :]
             except BlockingIOError:
                 continue
 
-    def _wait_writable(self) -> bool:
+    def _wait_for_reader(self) -> None:
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
         poll.register(self._stop_reader, select.POLLIN)
-        return all(fd != self._stop_reader for fd, _ in poll.poll())
+        if not any(fd == self._fd for fd, _ in poll.poll()):
+            raise InterruptedError(errno.EINTR, "interrupted while its reader took nothing")
 
     def interrupt(self) -> None:
-        """Make `write` give up where it would wait for the reader of a pipe. Doesn't block."""
+        """Don't wait for the reader of a pipe any longer, now or later. For any thread."""
         os.write(self._stop_writer, b"x")
 
-    def close(self) -> None:
-        """Close it. Raises OSError if the system reports a late failure to write."""
-        with self._lock:
-            os.close(self._stop_reader)
-            os.close(self._stop_writer)
-            os.close(self._fd)
+    def release(self) -> None:
+        """Let go of what `interrupt` needs, when it is closed and nobody will call that again."""
+        os.close(self._stop_reader)
+        os.close(self._stop_writer)
 
 
 def _open(path: str, mode: Mode) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | getattr(os, "O_NOCTTY", 0)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOCTTY
     if mode == "append":
         flags |= os.O_APPEND
-    # Opening a named pipe would wait for its reader, and nothing could wake the thread.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0), 0o666)
+    # Opening a named pipe would wait for its reader, and nothing could end that.
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
 def _open_stdout() -> int:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
+import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 
 import anyio
-from anyio.to_thread import run_sync
 
 from scrapekit.exports.files import OutputFile
 
@@ -18,104 +17,142 @@ BUFFER_BYTES = 256 * 1024
 
 
 class Sink:
-    """A bounded buffer and the task that empties it into `file`, in a thread of its own.
+    """A bounded buffer, and a thread that opens a file, empties the buffer into it and closes it.
 
-    `push` takes bytes at once and never waits; `room` waits while the buffer is full. What was
-    pushed is written in that order as soon as the file is free. A failure to write is kept in
-    `failure`; whatever is pushed after it is thrown away.
+    `push` takes bytes at once and never waits; `room` waits while `limit_bytes` or more are not
+    written yet. What was pushed is written in that order as soon as the file is free. After a
+    failure, kept in `failure`, the file is closed, and what was pushed is thrown away.
 
-    Create it on the running event loop; `aclose` it to end its task and close the file.
+    The thread is the sink's own: in a shared one, exports would wait for slow callbacks. It
+    never touches what the loop's thread writes but for the queue, and tells the loop nothing
+    unless somebody waits, which makes a write cost no trip back to the loop.
     """
 
-    def __init__(self, file: OutputFile, *, name: str, limit_bytes: int = BUFFER_BYTES) -> None:
+    def __init__(
+        self, open_file: Callable[[], OutputFile], *, limit_bytes: int = BUFFER_BYTES
+    ) -> None:
         self.failure: Exception | None = None
-        self.position = file.size
-        self._file = file
+        self._open_file = open_file
         self._limit = limit_bytes
-        self._pending: list[bytes] = []
-        self._buffered = 0
+        self._file: OutputFile | None = None
+        self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._pushed = 0
+        self._written = 0
         self._closing = False
-        self._closed = False
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
-        # anyio's shared limiter would make exports wait for slow callbacks.
-        self._thread = anyio.CapacityLimiter(1)
-        self._task = asyncio.create_task(self._run(), name=f"export {name}")
+        self._ended = False
+        self._released = False
+        self._waiters = 0
+        self._news = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
+        # A daemon, so that a pipe nobody reads can't keep the interpreter from ending.
+        self._thread = threading.Thread(target=self._serve, name="scrapekit export", daemon=True)
 
     def __repr__(self) -> str:
-        state = "failed" if self.failure else "closed" if self._task.done() else "open"
-        return f"<Sink {state}, {self._buffered} bytes to write>"
+        state = "failed" if self.failure else "closed" if self._ended else "open"
+        return f"<Sink {state}, {self._pushed - self._written} bytes to write>"
+
+    @property
+    def position(self) -> int:
+        """The size of the file, in bytes, once all that was pushed is written."""
+        return (self._file.size if self._file else 0) + self._pushed
+
+    async def start(self) -> None:
+        """Open the file. Raises what opening it raises, and has nothing open then."""
+        self._thread.start()
+        try:
+            await self._until(lambda: self._file is not None or self._ended)
+        except asyncio.CancelledError:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.aclose()
+            raise
+        if self._file is None and self.failure:
+            self._thread.join()
+            raise self.failure
 
     def push(self, data: bytes) -> None:
-        """Accept `data`; it will be written whole, or the export has failed."""
-        if self.failure or not data:
-            return
-        self._pending.append(data)
-        self._buffered += len(data)
-        self.position += len(data)
-        self._wake.set()
+        """Accept `data`, to be written whole unless the file fails."""
+        if data:
+            self._pushed += len(data)
+            self._queue.put(data)
 
     async def room(self) -> None:
-        """Wait until the buffer is below its limit, or the file has failed."""
-        while self._buffered >= self._limit:
-            self._room.clear()
-            await self._room.wait()
+        """Wait until less than the limit is unwritten, or the file has failed."""
+        await self._until(lambda: self._pushed - self._written < self._limit or self._ended)
+
+    def finish(self) -> None:
+        """Have the file closed when all that was pushed is written. Doesn't wait. Idempotent."""
+        if not self._closing:
+            self._closing = True
+            self._queue.put(None)
 
     async def aclose(self) -> None:
-        """Write what was pushed, then close the file; for the first failure see `failure`.
+        """Finish, and wait for it; look at `failure` afterwards. Idempotent.
 
-        If cancelled, a regular file is still finished, for that takes a moment; the reader of a
-        pipe is not waited for any longer, and what it hasn't taken is lost. Idempotent.
+        If cancelled, a regular file is still finished, for that takes a moment; but the reader
+        of a pipe isn't waited for any longer, and what it hasn't taken by then is lost.
         """
-        self._closing = True
-        self._wake.set()
+        self.finish()
         try:
-            await self._ended()
+            await self._until(lambda: self._ended)
         except asyncio.CancelledError:
-            if not self._closed:
-                self._file.interrupt()
-            with anyio.CancelScope(shield=True):
-                await self._ended_at_last()
+            await self._hurry()
             raise
-
-    async def _ended(self) -> None:
-        await asyncio.wait({self._task})
-
-    async def _ended_at_last(self) -> None:
-        while not self._task.done():
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._ended()
-
-    async def _run(self) -> None:
-        try:
-            while not self._closing or self._pending:
-                await self._wake.wait()
-                self._wake.clear()
-                await self._flush()
         finally:
-            self._closed = True
-            if self._buffered:
-                self._fail(OSError(errno.ECANCELED, os.strerror(errno.ECANCELED)))
-            await self._in_thread(self._file.close)
+            if self._ended:
+                self._release()
 
-    async def _flush(self) -> None:
-        if not self._pending:
-            return
-        data = b"".join(self._pending)
-        self._pending.clear()
-        await self._in_thread(self._file.write, data)
-        if not self.failure:
-            self._buffered -= len(data)
-        self._room.set()
+    async def _hurry(self) -> None:
+        if self._file and not self._ended:
+            self._file.interrupt()
+        with anyio.CancelScope(shield=True):
+            while not self._ended:
+                with contextlib.suppress(asyncio.CancelledError):
+                    await self._until(lambda: self._ended)
 
-    async def _in_thread(self, function: Callable[..., None], *args: object) -> None:
+    def _release(self) -> None:
+        self._thread.join()
+        if self._file and not self._released:
+            self._released = True
+            self._file.release()
+
+    async def _until(self, condition: Callable[[], bool]) -> None:
+        # Waiting is announced before the condition is looked at, and the thread looks for the
+        # waiting after it has changed something: one of them always sees the other.
+        self._waiters += 1
         try:
-            await run_sync(function, *args, limiter=self._thread)
-        except Exception as error:  # noqa: BLE001 (if this task died, who waits for room would hang)
-            self._fail(error)
+            while not condition():
+                self._news.clear()
+                await self._news.wait()
+        finally:
+            self._waiters -= 1
 
-    def _fail(self, error: Exception) -> None:
-        self.failure = self.failure or error
-        self._pending.clear()
-        self._buffered = 0
-        self._room.set()
+    def _serve(self) -> None:
+        try:
+            with self._open_file() as file:
+                del self._open_file  # the owner's method, which would keep it from being collected
+                self._file = file
+                self._tell_loop()
+                while data := self._next():
+                    file.write(data)
+                    self._written += len(data)
+                    self._tell_loop()
+        except Exception as error:  # noqa: BLE001 (raised to whoever uses the export)
+            self.failure = error
+        self._ended = True
+        self._tell_loop()
+
+    def _next(self) -> bytes:
+        """All that is to be written now; waits until there is something; empty at the end."""
+        parts = []
+        while (part := self._queue.get()) is not None:
+            parts.append(part)
+            if self._queue.empty():
+                return b"".join(parts)
+        self._queue.put(None)  # still the end when what came before it is written
+        return b"".join(parts)
+
+    def _tell_loop(self) -> None:
+        if self._waiters:
+            # The loop may be closed: then nobody waits any more.
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self._news.set)
