@@ -1,0 +1,408 @@
+"""The doors: crawl() inside a program, collect() for a list, run() for a script."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing.process
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+import anyio
+import msgspec
+
+from scrapekit import config, exports
+from scrapekit.clock import Clock, SystemClock
+from scrapekit.engine import Engine, HandOver
+from scrapekit.errors import CrawlFailed, SpiderError, UsageError
+from scrapekit.events import Observer, StopReason
+from scrapekit.exports import Export, Mode
+from scrapekit.frontier.base import Frontier
+from scrapekit.frontier.memory import MemoryFrontier
+from scrapekit.guard import public_headers
+from scrapekit.logs import LogObserver
+from scrapekit.pipeline import Stage
+from scrapekit.report import Report
+from scrapekit.settings import Settings
+from scrapekit.signals import interrupts
+from scrapekit.spider import Spider
+from scrapekit.stats import Stats
+from scrapekit.transport.base import Transport
+
+Output = str | os.PathLike[str]
+SomeSettings = Settings | Mapping[str, Any]
+
+_PAGES_AHEAD: Final = 16
+"""How many pages' items wait for whoever iterates before fetching slows down."""
+
+
+class Crawl:
+    """A crawl inside a program: made by crawl(), used as an async context manager.
+
+    Iterating gives the items, each after its page was committed. Leaving the block after a
+    `break` or an exception stops the crawl at once; leaving it without having asked for an item
+    waits for its end. Exceptions of the block come out as they were raised.
+
+    Touches no signal handler, no logging configuration, no event-loop policy and no global state;
+    many crawls can share a loop.
+    """
+
+    def __init__(
+        self,
+        spider: Spider,
+        settings: Settings,
+        *,
+        clock: Clock,
+        make_engine: Callable[[Observer, HandOver | None], Engine],
+        iterated: bool,
+    ) -> None:
+        self.spider = spider
+        self.settings = settings
+        """The settings, as merged."""
+        self._clock = clock
+        self._make_engine = make_engine
+        self._iterated = iterated
+        self._stats = Stats()
+        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
+        self._batch: deque[Any] = deque()
+        self._iterating = False
+        self._engine: Engine | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._raised = False
+        self._ready = False
+
+    def __repr__(self) -> str:
+        return f"<Crawl {self._engine or self.spider!r}>"
+
+    @property
+    def report(self) -> Report:
+        """What the crawl has done so far; all of it once the block is left."""
+        return self._stats.report(self._clock.now())
+
+    @property
+    def pending(self) -> int:
+        """Requests that wait."""
+        return self._engine.pending if self._engine else 0
+
+    @property
+    def in_flight(self) -> int:
+        """Pages in the making."""
+        return self._engine.in_flight if self._engine else 0
+
+    def stop(self, reason: StopReason = "stopped") -> None:
+        """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait."""
+        if self._engine is not None:
+            self._engine.stop(reason)
+
+    def cancel(self, reason: StopReason = "stopped") -> None:
+        """Stop at once: what is in flight is lost, what was committed is not. Doesn't wait."""
+        if self._engine is not None:
+            self._engine.cancel(reason)
+        if self._task is not None and not self._ready:
+            # What is still being opened doesn't hear of the engine's own cancelling.
+            self._task.cancel()
+
+    async def wait(self) -> Report:
+        """Wait for the end of the crawl, without its items; the report.
+
+        Raises CrawlError if the crawl itself failed.
+        """
+        self._receive.close()
+        await self._join()
+        return self.report
+
+    async def __aenter__(self) -> Self:
+        if self._task is not None:
+            raise UsageError("a crawl runs once: call crawl() again")
+        started = asyncio.Event()
+        engine = self._engine = self._make_engine(
+            self._stats, self._hand_over if self._iterated else None
+        )
+        self._task = asyncio.create_task(
+            self._run(engine, started), name=f"scrapekit {self.spider.name}"
+        )
+        try:
+            await started.wait()
+        except asyncio.CancelledError:
+            await self._end(now=True)
+            raise
+        if not self._ready:
+            await self._end(now=False)
+            self._close()
+            self._task.result()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        left_early = self._iterating or error is not None
+        if left_early:
+            self.cancel()
+        self._receive.close()
+        try:
+            await self._end(now=False)
+        finally:
+            self._close()
+        if error is None and not self._raised:
+            self._result()
+
+    def __aiter__(self) -> Self:
+        if self._task is None:
+            raise UsageError("write `async with scrapekit.crawl(...) as run:` around the loop")
+        return self
+
+    async def __anext__(self) -> Any:
+        self._iterating = True
+        while not self._batch:
+            try:
+                self._batch.extend(await self._receive.receive())
+            except (anyio.EndOfStream, anyio.ClosedResourceError):
+                await self._join()
+                raise StopAsyncIteration from None
+        return self._batch.popleft()
+
+    async def _run(self, engine: Engine, started: asyncio.Event) -> None:
+        def ready() -> None:
+            self._ready = True
+            started.set()
+
+        try:
+            await engine.run(ready)
+        finally:
+            started.set()
+            self._send.close()
+
+    async def _hand_over(self, items: Sequence[Any]) -> None:
+        try:
+            await self._send.send(items)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            # Nobody iterates, or not any more.
+            return
+
+    async def _join(self) -> None:
+        """Wait for the engine, and raise what it raised, once."""
+        if self._task is None:
+            raise UsageError("the crawl hasn't started: use it in `async with`")
+        await asyncio.wait({self._task})
+        self._result()
+
+    def _result(self) -> None:
+        if self._task is not None and not self._task.cancelled():
+            self._raised = True
+            self._task.result()
+
+    async def _end(self, *, now: bool) -> None:
+        """See the engine's task end, whatever happens to ours meanwhile."""
+        task = self._task
+        assert task is not None
+        if now:
+            task.cancel()
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError as exc:
+                cancelled = exc
+                self.cancel()
+        if cancelled is not None:
+            raise cancelled
+
+    def _close(self) -> None:
+        self._send.close()
+        self._receive.close()
+
+
+def crawl(
+    spider: Spider,
+    *,
+    settings: SomeSettings | None = None,
+    output: Output | Sequence[Output] = (),
+    overwrite: bool = False,
+    append: bool = False,
+    pipeline: Sequence[Stage] | None = None,
+    observers: Iterable[Observer] = (),
+    frontier: Frontier | None = None,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
+) -> Crawl:
+    """A crawl to be used in `async with`, and iterated for its items.
+
+    `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
+    that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
+    place of the spider's own. `observers` are called with every event. `executor` runs the
+    process lane. The others take the place of a part: see their protocols.
+
+    Raises UsageError here for wrong arguments; entering the block raises the rest.
+    """
+    return _crawl(
+        spider,
+        merge_settings(spider, settings),
+        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        pipeline=pipeline,
+        observers=observers,
+        frontier=frontier,
+        transport=transport,
+        clock=clock,
+        executor=executor,
+        iterated=True,
+    )
+
+
+async def collect(spider: Spider, **options: Any) -> list[Any]:
+    """All items of a crawl as a list. Takes what crawl() takes.
+
+    Raises CrawlFailed, which has the items there are, if user code failed or no page could be
+    fetched: a list doesn't show what is missing.
+    """
+    async with crawl(spider, **options) as run:
+        items = [item async for item in run]
+    report = run.report
+    if not report.ok:
+        raise CrawlFailed(_why(report), items=items, report=report)
+    return items
+
+
+def run(
+    spider: Spider,
+    *,
+    settings: SomeSettings | None = None,
+    output: Output | Sequence[Output] = (),
+    overwrite: bool = False,
+    append: bool = False,
+    **options: Any,
+) -> Report:
+    """Run a crawl to its end, for a script. Blocks; returns the report.
+
+    Takes what crawl() takes. Besides the spider's settings and these, those of the project's
+    pyproject.toml or scrapekit.toml and of SCRAPEKIT_* variables count. Ctrl-C and SIGTERM end
+    the crawl within `drain_s`, a second one at once; the report's `reason` is "interrupted" then.
+    """
+    _check_run()
+    prepared = _crawl(
+        spider,
+        merge_settings(spider, settings, project=True),
+        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        iterated=False,
+        **options,
+    )
+    return asyncio.run(run_to_end(prepared))[0]
+
+
+async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
+    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came."""
+    with interrupts(
+        once=lambda: prepared.stop("interrupted"), twice=lambda: prepared.cancel("interrupted")
+    ) as signals:
+        async with prepared:
+            await prepared.wait()
+    return prepared.report, signals.number
+
+
+def merge_settings(
+    spider: Spider,
+    settings: SomeSettings | None = None,
+    *,
+    project: bool = False,
+    assignments: Iterable[str] = (),
+) -> Settings:
+    """The settings of a crawl. `project`: those of files and the environment count as well.
+
+    `assignments` are NAME=VALUE strings, which win. Raises SettingsError.
+    """
+    return config.merge(
+        config.from_project(Path.cwd()) if project else None,
+        config.from_environment(os.environ) if project else None,
+        config.as_source(f"spider {spider.name!r}", spider.settings),
+        config.as_source("the call", settings),
+        config.parse_assignments(assignments),
+    )
+
+
+def open_outputs(
+    output: Output | Sequence[Output], *, overwrite: bool = False, append: bool = False
+) -> list[Export]:
+    """The exports for output names; no file is touched yet. Raises UsageError."""
+    if overwrite and append:
+        raise UsageError("an output is either overwritten or appended to")
+    mode: Mode = "overwrite" if overwrite else "append" if append else "new"
+    specs = [output] if isinstance(output, (str, os.PathLike)) else list(output)
+    exports.check_distinct(specs)
+    return [exports.open_spec(spec, mode=mode) for spec in specs]
+
+
+def _crawl(
+    spider: Spider,
+    settings: Settings,
+    *,
+    outputs: Sequence[Export] = (),
+    pipeline: Sequence[Stage] | None = None,
+    observers: Iterable[Observer] = (),
+    frontier: Frontier | None = None,
+    transport: Transport | None = None,
+    clock: Clock | None = None,
+    executor: Executor | None = None,
+    iterated: bool = True,
+) -> Crawl:
+    _check_spider(spider)
+    clock = clock or SystemClock()
+
+    def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
+        return Engine(
+            spider,
+            settings,
+            frontier=frontier or MemoryFrontier(),
+            transport=transport or _http(settings),
+            clock=clock,
+            pipeline=spider.pipeline if pipeline is None else pipeline,
+            exports=outputs,
+            observers=(stats, LogObserver(), *observers),
+            hand_over=hand_over,
+            executor=executor,
+        )
+
+    return Crawl(spider, settings, clock=clock, make_engine=make_engine, iterated=iterated)
+
+
+def _check_spider(spider: object) -> None:
+    if not isinstance(spider, Spider):
+        hint = f"; write {spider.__name__}()" if isinstance(spider, type) else ""
+        raise SpiderError(f"{spider!r} is no Spider instance{hint}")
+
+
+def _http(settings: Settings) -> Transport:
+    from scrapekit.transport.http import HttpTransport
+
+    # The other headers may be secret: the fetcher adds them where they belong.
+    return HttpTransport(
+        msgspec.structs.replace(settings, headers=public_headers(settings.headers))
+    )
+
+
+def _check_run() -> None:
+    if getattr(multiprocessing.process.current_process(), "_inheriting", False):
+        # A worker process imports the script again, and would start the crawl again.
+        raise UsageError('put scrapekit.run() below `if __name__ == "__main__":`')
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    raise UsageError("run() is for scripts; in async code use crawl() or collect()")
+
+
+def _why(report: Report) -> str:
+    user_errors = [group for group in report.errors if group.of_user_code]
+    group = next(iter(user_errors or report.errors), None)
+    if group is None:
+        return "no page was fetched"
+    count = sum(g.count for g in user_errors)
+    what = f"{count} errors in callbacks, stages or exports" if count else "no page was fetched"
+    where = f" at {group.where}" if group.where else ""
+    return f"{what}; {group.error}{where}: {group.message} (for example {group.example})"

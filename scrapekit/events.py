@@ -1,0 +1,124 @@
+"""Events: what happened in a crawl, told to whoever listens.
+
+An event is a frozen record. Observers are called on the event loop, in order, and must not
+block; an observer that raises is reported once and told nothing more.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import msgspec
+
+from scrapekit.failure import Failure
+from scrapekit.messages import Request, Response
+
+StopReason = Literal[
+    "finished", "max_pages", "max_items", "max_seconds", "stopped", "interrupted", "failed"
+]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all events."""
+
+    at: float = 0.0
+    """When, in seconds since the epoch."""
+
+
+class CrawlStarted(Event, frozen=True, kw_only=True):
+    """All parts are open; fetching begins."""
+
+    spider: str
+    concurrency: int
+
+
+class PageFetched(Event, frozen=True, kw_only=True):
+    """A response arrived, after any redirects; its callback hasn't run yet."""
+
+    response: Response
+    accepted: bool
+    """Whether it goes to its callback: status 2xx, or one of `accept_statuses`."""
+
+
+class PageDone(Event, frozen=True, kw_only=True):
+    """A visit's outcome was committed."""
+
+    request: Request
+    items: int
+    requests: int
+    """New requests, after duplicates and the like were dropped."""
+
+
+class CallbackRan(Event, frozen=True, kw_only=True):
+    """A callback has finished, with or without an error. Times are in seconds."""
+
+    callback: str
+    lane: str
+    wall_s: float
+    cpu_s: float
+
+
+class RequestsDropped(Event, frozen=True, kw_only=True):
+    """Requests that will not be fetched, for one of the crawl's rules."""
+
+    reason: str
+    count: int
+    example: str
+    """The URL of the first of them."""
+
+
+class RetryScheduled(Event, frozen=True, kw_only=True):
+    """A page could not be fetched and will be tried again at `due` (seconds since the epoch)."""
+
+    request: Request
+    error: BaseException
+    tries: int
+    due: float
+
+
+class Failed(Event, frozen=True, kw_only=True):
+    """Something failed for good."""
+
+    failure: Failure
+
+
+class ItemDropped(Event, frozen=True, kw_only=True):
+    """A pipeline stage dropped an item on purpose."""
+
+    request: Request
+    reason: str
+    count: int = 1
+
+
+class ItemsWritten(Event, frozen=True, kw_only=True):
+    """An export took items."""
+
+    output: str
+    total: int
+    """All that it has written by now."""
+
+
+class CrawlFinished(Event, frozen=True, kw_only=True):
+    """The last event: all parts are closed, all items written."""
+
+    reason: StopReason
+
+
+class Observer(Protocol):
+    """Whoever listens."""
+
+    def __call__(self, event: Event, /) -> None:
+        """Take note of an event. Runs on the event loop: must not block."""
+
+
+class Recorder:
+    """The observer for tests: keeps every event."""
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+
+    def __call__(self, event: Event, /) -> None:
+        self.events.append(event)
+
+    def __repr__(self) -> str:
+        return f"<Recorder events={len(self.events)}>"

@@ -1,0 +1,107 @@
+"""Failure: an exception with all that is needed to find its cause."""
+
+from __future__ import annotations
+
+import os
+import sysconfig
+import traceback
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Final, Literal
+
+import msgspec
+
+from scrapekit.errors import NotAResult
+from scrapekit.messages import Request, Response
+
+During = Literal["fetch", "callback", "on_error", "start", "pipeline", "export", "lifespan"]
+
+_FRAMEWORK: Final = str(Path(__file__).resolve().parent) + os.sep
+_LIBRARIES: Final = tuple(
+    path + os.sep
+    for name, path in sysconfig.get_paths().items()
+    if name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """Something that went wrong for good, as `Spider.on_error` and the report get it."""
+
+    error: BaseException
+    during: During
+    """Which part of the crawl it happened in."""
+    request: Request | None = None
+    response: Response | None = None
+    """None if the page could not be fetched."""
+    callback: str | None = None
+    where: str = ""
+    """The place in the user's code nearest to the cause, as "file:line"."""
+    traceback: str = ""
+    tries: int = 1
+    """How often the page was tried."""
+
+    @property
+    def url(self) -> str:
+        return self.request.url if self.request else ""
+
+    @property
+    def of_user_code(self) -> bool:
+        """Whether code given to scrapekit failed, rather than a site or a rule."""
+        return self.during != "fetch"
+
+    def __str__(self) -> str:
+        callback = f" in {self.callback}" if self.callback else ""
+        where = f" ({self.where})" if self.where else ""
+        return f"{type(self.error).__name__}{callback}{where}: {self.error}"
+
+
+def failure(
+    error: BaseException,
+    during: During,
+    *,
+    request: Request | None = None,
+    response: Response | None = None,
+    callback: str | None = None,
+    tries: int = 1,
+) -> Failure:
+    """Describe a caught exception. The traceback is kept as text, so that no frame stays alive."""
+    return Failure(
+        error=error,
+        during=during,
+        request=request,
+        response=response,
+        callback=callback,
+        where="" if during == "fetch" else place(error),
+        traceback=render(error) if during != "fetch" else "",
+        tries=tries,
+    )
+
+
+def place(error: BaseException) -> str:
+    """Find "file:line" of the innermost frame of the user's own code; "" if none is known."""
+    if isinstance(error, NotAResult):
+        return error.where
+    remote = getattr(error, "remote_place", "")
+    if remote:
+        return str(remote)
+    found = ""
+    tb: TracebackType | None = error.__traceback__
+    while tb is not None:
+        if is_user_code(tb.tb_frame):
+            found = f"{tb.tb_frame.f_code.co_filename}:{tb.tb_lineno}"
+        tb = tb.tb_next
+    return found
+
+
+def is_user_code(frame: FrameType) -> bool:
+    """Whether a frame belongs neither to scrapekit nor to Python's or installed libraries."""
+    path = frame.f_code.co_filename
+    if path.startswith(("<", _FRAMEWORK)):
+        return False
+    return not path.startswith(_LIBRARIES)
+
+
+def render(error: BaseException) -> str:
+    """The traceback as text; that of the worker process if the error comes from one."""
+    remote = getattr(error, "remote_traceback", "")
+    return str(remote) or "".join(traceback.format_exception(error))

@@ -1,0 +1,187 @@
+"""Fetcher: a request in, a page out. Guard, robots.txt and redirects, hop by hop."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from scrapekit import guard, robots, urls
+from scrapekit.budget import Account, ByteBudget
+from scrapekit.clock import Clock
+from scrapekit.errors import (
+    BadStatus,
+    FetchTimeout,
+    RedirectError,
+    Refused,
+    RobotsUnavailable,
+    SiteError,
+)
+from scrapekit.messages import Request, Response
+from scrapekit.robots import Robots
+from scrapekit.settings import Settings
+from scrapekit.transport.base import Transport
+
+_ROBOTS_REDIRECTS: Final = 5
+"""RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
+
+Check = Callable[[Request, Request], Awaitable[None]]
+"""Called with the next hop's request and the first one; raises Refused."""
+
+
+class Fetcher:
+    """Fetches pages as the rules of one crawl allow.
+
+    `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
+    `slow_down(origin, seconds)` is told of each Crawl-delay.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        scope: guard.Scope,
+        settings: Settings,
+        clock: Clock,
+        *,
+        seen: Callable[[str], bool],
+        slow_down: Callable[[str, float], None],
+    ) -> None:
+        self._transport = transport
+        self._scope = scope
+        self._settings = settings
+        self._clock = clock
+        self._seen = seen
+        self._slow_down = slow_down
+        self._credentials = guard.Credentials(settings.headers, settings.cookies)
+        self._claims: dict[str, str] = {}
+        """Targets of redirects under way, and the URLs that were redirected there."""
+        self._robots: dict[str, asyncio.Task[Robots]] = {}
+        self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
+
+    def add_start(self, url: str) -> None:
+        """A start request's origin gets the credentials of the settings."""
+        self._credentials.add_start(url)
+
+    async def fetch(self, request: Request, account: Account) -> Response:
+        """The page at the end of the redirects, within `timeout_s`.
+
+        Raises Refused if a rule forbids a hop, SiteError if it can't be had.
+        """
+        return await self._in_time(
+            request, self._follow(request, account, self._check, self._settings.max_redirects)
+        )
+
+    def settled(self, request: Request) -> None:
+        """The visit of a request is over: its redirects are no longer under way."""
+        if self._claims:
+            self._claims = {to: by for to, by in self._claims.items() if by != request.url}
+
+    async def aclose(self) -> None:
+        """End what is under way to robots.txt files."""
+        tasks = [task for task in self._robots.values() if not task.done()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(
+        self, request: Request, account: Account, check: Check, limit: int
+    ) -> Response:
+        first, started, passed = request, self._clock.now(), [request.url]
+        while True:
+            await check(request, first)
+            response = await self._transport.fetch(self._credentials.dress(request), account)
+            location = response.headers.get("Location")
+            if response.status not in guard.REDIRECTS or location is None:
+                elapsed_s = self._clock.now() - started
+                return _as_of(response, first, elapsed_s, tuple(passed[:-1]))
+            request = guard.redirect(request, response.url, response.status, location)
+            if len(passed) > limit:
+                raise RedirectError(f"more than {limit} redirects", url=first.url)
+            if request.url in passed and request.method == "GET":
+                raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
+            passed.append(request.url)
+
+    async def _in_time(self, request: Request, fetching: Awaitable[Response]) -> Response:
+        limit_s = self._settings.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await fetching
+        except TimeoutError as exc:
+            message = f"not done after {limit_s:g} s"
+            raise FetchTimeout(message, url=request.url, phase="total", after_s=limit_s) from exc
+
+    async def _check(self, request: Request, first: Request) -> None:
+        self._scope.check(request.url)
+        if request is not first and first.method == "GET" and first.unique:
+            self._check_duplicate(request.url, first.url)
+        if self._settings.obey_robots:
+            rules = await self._rules(urls.origin(request.url))
+            if not rules.allows(request.url):
+                raise Refused("robots", url=request.url)
+
+    def _check_duplicate(self, url: str, by: str) -> None:
+        """A redirect to a page that is filed, or that another redirect leads to just now."""
+        if self._seen(url) or self._claims.setdefault(url, by) != by:
+            raise Refused("duplicate", url=url)
+
+    async def _rules(self, origin: str) -> Robots:
+        """The origin's robots.txt, fetched once however many ask; again after a failure."""
+        task = self._robots.get(origin)
+        if task is None:
+            task = asyncio.create_task(self._load_robots(origin), name=f"robots {origin}")
+            self._robots[origin] = task
+        try:
+            return await asyncio.shield(task)
+        except SiteError:
+            if self._robots.get(origin) is task:
+                del self._robots[origin]
+            raise
+
+    async def _load_robots(self, origin: str) -> Robots:
+        request = Request(f"{origin}/robots.txt")
+        try:
+            with self._robots_budget.account() as account:
+                response = await self._in_time(
+                    request, self._follow(request, account, _anywhere, _ROBOTS_REDIRECTS)
+                )
+        except SiteError as exc:
+            raise RobotsUnavailable(f"robots.txt of {origin}: {exc}", url=request.url) from exc
+        reading = robots.reading_of_status(response.status)
+        if reading == "unavailable":
+            message = f"robots.txt of {origin}: status {response.status}"
+            raise RobotsUnavailable(message, url=request.url)
+        if reading == "allow":
+            return robots.ALLOW_ALL
+        rules = Robots(robots.decode(response.body), self._settings.user_agent)
+        if rules.delay_s:
+            self._slow_down(origin, rules.delay_s)
+        return rules
+
+
+async def _anywhere(_request: Request, _first: Request) -> None:
+    """robots.txt files may be on other hosts (RFC 9309, 2.3.1.2)."""
+
+
+def accepts(status: int, settings: Settings) -> bool:
+    """Whether a response of that status goes to its callback."""
+    return 200 <= status < 300 or status in settings.accept_statuses
+
+
+def bad_status(response: Response) -> BadStatus:
+    """The error that a response is, if its status isn't accepted."""
+    retry_after = response.headers.get("Retry-After")
+    return BadStatus(response.status, url=response.url, retry_after=retry_after)
+
+
+def _as_of(
+    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...]
+) -> Response:
+    return Response(
+        response.url,
+        response.status,
+        response.headers,
+        response.body,
+        request,
+        elapsed_s=elapsed_s,
+        redirects=redirects,
+    )

@@ -1,0 +1,1 @@
+"""Frontier: what is still to fetch and what has been seen."""

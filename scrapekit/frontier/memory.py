@@ -1,0 +1,121 @@
+"""The frontier that lives and dies with the process."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from scrapekit import urls
+from scrapekit.frontier.base import Head, Lease, Outcome
+from scrapekit.messages import Request
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One origin's requests: those that may go now, and those that wait for a date.
+
+    The number in an entry keeps equal priorities first come, first served, and keeps the heap
+    from comparing requests.
+    """
+
+    ready: list[tuple[int, int, Request, int]] = field(default_factory=list)
+    dated: list[tuple[float, int, Request, int]] = field(default_factory=list)
+
+    def bring_due(self, now: float) -> None:
+        while self.dated and self.dated[0][0] <= now:
+            _, number, request, tries = heapq.heappop(self.dated)
+            heapq.heappush(self.ready, (-request.priority, number, request, tries))
+
+
+class MemoryFrontier:
+    """Queues by origin, and a set of 64-bit fingerprints: about 80 bytes for each URL seen."""
+
+    def __init__(self) -> None:
+        self._queues: dict[str, _Queue] = {}
+        self._seen: set[int] = set()
+        self._numbers = itertools.count()
+        self._pending = 0
+        self._leased = 0
+
+    def __repr__(self) -> str:
+        return (
+            f"<MemoryFrontier pending={self._pending} leased={self._leased} seen={len(self._seen)}>"
+        )
+
+    @property
+    def pending(self) -> int:
+        return self._pending
+
+    @property
+    def leased(self) -> int:
+        return self._leased
+
+    async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
+        return self._add(requests)
+
+    def head(self, origin: str, now: float) -> Head | None:
+        queue = self._queues.get(origin)
+        if queue is None:
+            return None
+        queue.bring_due(now)
+        if queue.ready:
+            return Head(-queue.ready[0][0], now)
+        date, _, request, _ = queue.dated[0]
+        return Head(request.priority, date)
+
+    def lease(self, origin: str, now: float) -> Lease | None:
+        queue = self._queues.get(origin)
+        if queue is None:
+            return None
+        queue.bring_due(now)
+        if not queue.ready:
+            return None
+        _, _, request, tries = heapq.heappop(queue.ready)
+        if not queue.ready and not queue.dated:
+            del self._queues[origin]
+        self._pending -= 1
+        self._leased += 1
+        return Lease(request, origin, tries)
+
+    def has_seen(self, url: str) -> bool:
+        return urls.fingerprint(url) in self._seen
+
+    async def commit(self, outcome: Outcome) -> Sequence[Request]:
+        self._leased -= 1
+        for url in outcome.aliases:
+            self._seen.add(urls.fingerprint(url))
+        return self._add(outcome.requests)
+
+    async def postpone(self, lease: Lease, due: float) -> None:
+        self._leased -= 1
+        self._pending += 1
+        entry = (due, next(self._numbers), lease.request, lease.tries + 1)
+        heapq.heappush(self._queue(lease.origin).dated, entry)
+
+    async def give_up(self, lease: Lease) -> None:
+        self._leased -= 1
+
+    async def aclose(self) -> None:
+        self._queues.clear()
+        self._seen.clear()
+
+    def _add(self, requests: Sequence[Request]) -> list[Request]:
+        new = []
+        for request in requests:
+            fingerprint = urls.fingerprint(request.url, request.method, request.body)
+            if request.unique and fingerprint in self._seen:
+                continue
+            self._seen.add(fingerprint)
+            entry = (-request.priority, next(self._numbers), request, 1)
+            heapq.heappush(self._queue(urls.origin(request.url)).ready, entry)
+            new.append(request)
+        self._pending += len(new)
+        return new
+
+    def _queue(self, origin: str) -> _Queue:
+        queue = self._queues.get(origin)
+        if queue is None:
+            queue = self._queues[origin] = _Queue()
+        return queue

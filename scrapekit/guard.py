@@ -1,0 +1,148 @@
+"""Guard: which URLs belong to the crawl, where redirects may lead, who gets the credentials.
+
+Sans-IO. Credentials and request bodies belong to the origin they were made for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from scrapekit import urls
+from scrapekit.errors import RedirectError, Refused, UsageError
+from scrapekit.messages import Request
+
+REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+
+# Headers that say nothing about who asks. All others may be secret, and stay with the origin
+# they were meant for: a list of known secrets would miss the next one (X-Api-Key, X-Token, ...).
+PUBLIC_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "dnt",
+        "pragma",
+        "range",
+        "user-agent",
+        "upgrade-insecure-requests",
+    }
+)
+_BODY_HEADERS: Final = frozenset({"content-type", "content-length", "content-encoding"})
+
+
+class Scope:
+    """The hosts of a crawl. `domains` None: whatever the start requests add; ["*"]: all."""
+
+    def __init__(self, domains: Iterable[str] | None) -> None:
+        self._verdicts: dict[str, bool] = {}
+        self.limit_to(domains)
+
+    def limit_to(self, domains: Iterable[str] | None) -> None:
+        """Start over with other domains. Raises UsageError for what is no host name."""
+        if isinstance(domains, str):
+            raise UsageError(f"allowed_domains is a string; write a list: [{domains!r}]")
+        names = {_domain(name) for name in domains or ()}
+        self._open = domains is None
+        self._anywhere = "*" in names
+        self._domains = names
+        self._verdicts.clear()
+
+    def __repr__(self) -> str:
+        return f"<Scope {'*' if self._anywhere else ' '.join(sorted(self._domains))}>"
+
+    def add_start(self, url: str) -> None:
+        """A start request widens a scope that wasn't given."""
+        if self._open:
+            domain = urls.registrable_domain(urls.host(url))
+            if domain not in self._domains:
+                self._domains.add(domain)
+                self._verdicts.clear()
+
+    def allows(self, url: str) -> bool:
+        if self._anywhere:
+            return True
+        host = urls.host(url)
+        verdict = self._verdicts.get(host)
+        if verdict is None:
+            if len(self._verdicts) > 100_000:
+                self._verdicts.clear()
+            verdict = self._verdicts[host] = self._covers(host)
+        return verdict
+
+    def _covers(self, host: str) -> bool:
+        name = host.rstrip(".")
+        while name not in self._domains:
+            _, dot, name = name.partition(".")
+            if not dot:
+                return False
+        return True
+
+    def check(self, url: str) -> None:
+        """Raises Refused("off-domain")."""
+        if not self.allows(url):
+            raise Refused("off-domain", url=url)
+
+
+def _domain(name: str) -> str:
+    domain = name.lower().strip(".")
+    if not domain or "/" in domain or "@" in domain:
+        raise UsageError(
+            f"{name!r} in allowed_domains is no host name; write it like 'example.com', "
+            "or '*' for anywhere"
+        )
+    return domain
+
+
+class Credentials:
+    """Headers and cookies of the settings: private ones go to the start origins only."""
+
+    def __init__(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> None:
+        self._headers = {n: v for n, v in headers.items() if n.lower() not in PUBLIC_HEADERS}
+        self._cookies = dict(cookies)
+        self._home: set[str] = set()
+
+    def add_start(self, url: str) -> None:
+        if self._headers or self._cookies:
+            self._home.add(urls.origin(url))
+
+    def dress(self, request: Request) -> Request:
+        """The request with what its origin may see. Its own headers and cookies win."""
+        if not self._home or urls.origin(request.url) not in self._home:
+            return request
+        own = {name.lower() for name in request.headers}
+        added = {n: v for n, v in self._headers.items() if n.lower() not in own}
+        return request.replace(
+            headers={**added, **request.headers}, cookies={**self._cookies, **request.cookies}
+        )
+
+
+def public_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Those that may go to every origin."""
+    return {name: value for name, value in headers.items() if name.lower() in PUBLIC_HEADERS}
+
+
+def redirect(request: Request, url: str, status: int, location: str | None) -> Request:
+    """The next request of a redirect: method and body by the Fetch standard (HTTP-redirect fetch),
+    without anything private if it leads to another origin.
+
+    Raises RedirectError without a usable target, and if a body would have to change its origin.
+    """
+    target = urls.Base(url).join(location) if location else None
+    if target is None:
+        raise RedirectError(f"status {status} leads to {location!r}", url=url)
+    target, _ = urls.split_userinfo(target)
+    as_get = request.method not in ("GET", "HEAD") and (
+        status == 303 or (status in (301, 302) and request.method == "POST")
+    )
+    if as_get:
+        kept = {n: v for n, v in request.headers.items() if n.lower() not in _BODY_HEADERS}
+        request = request.replace(method="GET", body=b"", headers=kept)
+    if urls.origin(target) == urls.origin(url):
+        return request.replace(url=target)
+    if request.body:
+        raise RedirectError(
+            f"status {status} would send the request's body to {urls.origin(target)}", url=url
+        )
+    return request.replace(url=target, headers=public_headers(request.headers), cookies={})

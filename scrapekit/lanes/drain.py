@@ -1,0 +1,74 @@
+"""Whatever a callback returns, as one flat list of results."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+from scrapekit.errors import NotAResult
+from scrapekit.items import is_item
+from scrapekit.messages import Request
+
+
+def drain(produced: Any, callback: Callable[..., Any]) -> list[Any]:
+    """Run a callback's generator to its end and flatten what it yields.
+
+    Nothing, one result, and iterables of results (nested ones too) are all fine. Raises
+    NotAResult, with the line of the `yield`, for anything else, and whatever the generator raises.
+    """
+    results: list[Any] = []
+    _gather(produced, results, callback, _definition(callback))
+    return results
+
+
+async def drain_async(produced: Any, callback: Callable[..., Any]) -> list[Any]:
+    """The same for a coroutine or an async generator."""
+    results: list[Any] = []
+    where = _definition(callback)
+    if inspect.isawaitable(produced):
+        produced = await produced
+    if not isinstance(produced, AsyncGenerator):
+        _gather(produced, results, callback, where)
+        return results
+    try:
+        async for value in produced:
+            where = _line_of(getattr(produced, "ag_frame", None), where)
+            if isinstance(value, AsyncGenerator):
+                results += await drain_async(value, callback)
+            else:
+                _gather(value, results, callback, where)
+    finally:
+        await produced.aclose()
+    return results
+
+
+def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where: str) -> None:
+    if isinstance(produced, Request) or is_item(produced):
+        into.append(produced)
+    elif inspect.isgenerator(produced):
+        try:
+            for value in produced:
+                if isinstance(value, Request) or is_item(value):
+                    into.append(value)
+                else:
+                    _gather(value, into, callback, _line_of(produced.gi_frame, where))
+        finally:
+            produced.close()
+    elif isinstance(produced, Iterable) and not isinstance(produced, (str, bytes, bytearray)):
+        for value in produced:
+            _gather(value, into, callback, where)
+    elif produced is not None:
+        if inspect.iscoroutine(produced):
+            produced.close()
+        name = getattr(callback, "__qualname__", repr(callback))
+        raise NotAResult(name, where, type(produced).__name__)
+
+
+def _definition(callback: Callable[..., Any]) -> str:
+    code = getattr(inspect.unwrap(callback), "__code__", None)
+    return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
+
+
+def _line_of(frame: Any, otherwise: str) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else otherwise

@@ -1,0 +1,60 @@
+"""What a callback costs: wall and CPU time, measured where it runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Generator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+
+@dataclass(slots=True)
+class Cost:
+    """Seconds. `cpu_s` is that of the one thread which ran the callback."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+def timed(work: Callable[[], _T]) -> tuple[_T | None, BaseException | None, Cost]:
+    """Run plain code in this thread; what it returned or raised, and its cost."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    result: _T | None = None
+    raised: BaseException | None = None
+    try:
+        result = work()
+    except BaseException as exc:
+        raised = exc
+    return result, raised, Cost(time.perf_counter() - wall, time.thread_time() - cpu)
+
+
+class Stepped(Awaitable[_T]):
+    """Awaits a coroutine and adds up the CPU time of its own steps, not of what runs between."""
+
+    def __init__(self, coroutine: Coroutine[Any, Any, _T], cost: Cost) -> None:
+        self._coroutine = coroutine
+        self._cost = cost
+
+    def __await__(self) -> Generator[Any, Any, _T]:
+        step: Callable[[Any], Any] = self._coroutine.send
+        value: Any = None
+        started = time.perf_counter()
+        try:
+            while True:
+                cpu = time.thread_time()
+                try:
+                    waited_for = step(value)
+                except StopIteration as stop:
+                    result: _T = stop.value
+                    return result
+                finally:
+                    self._cost.cpu_s += time.thread_time() - cpu
+                step, value = self._coroutine.send, None
+                try:
+                    value = yield waited_for
+                except BaseException as exc:
+                    step, value = self._coroutine.throw, exc
+        finally:
+            self._cost.wall_s += time.perf_counter() - started

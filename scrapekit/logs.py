@@ -1,0 +1,56 @@
+"""LogObserver: tells Python's logging what went wrong, so that no failure passes unseen."""
+
+from __future__ import annotations
+
+import logging
+
+from scrapekit.events import Event, Failed, RequestsDropped, RetryScheduled
+from scrapekit.report import printable
+
+# No NullHandler: in a program that has not configured logging, failures go to stderr rather than
+# nowhere.
+logger = logging.getLogger("scrapekit")
+
+
+class LogObserver:
+    """Logs failures (with a traceback the first time it is this one), retries and drops.
+
+    User code's failures are errors, a site's are warnings, retries are info, drops are debug.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<LogObserver told={len(self._told)}>"
+
+    def __call__(self, event: Event, /) -> None:
+        if isinstance(event, Failed):
+            self._failed(event)
+        elif isinstance(event, RetryScheduled):
+            logger.info(
+                "%s: try %d failed (%s: %s), again in %.1f s",
+                printable(event.request.url),
+                event.tries,
+                type(event.error).__name__,
+                printable(str(event.error)),
+                event.due - event.at,
+            )
+        elif isinstance(event, RequestsDropped):
+            logger.debug(
+                "dropped %d (%s), such as %s", event.count, event.reason, printable(event.example)
+            )
+
+    def _failed(self, event: Failed) -> None:
+        failed = event.failure
+        level = logging.ERROR if failed.of_user_code else logging.WARNING
+        url = printable(failed.url) or "(no page)"
+        logger.log(level, "%s: %s: %s", failed.during, url, printable(str(failed)))
+        if failed.traceback and self._is_new(failed.where):
+            logger.log(level, "%s", failed.traceback.rstrip())
+
+    def _is_new(self, where: str) -> bool:
+        if where in self._told or len(self._told) > 1000:
+            return False
+        self._told.add(where)
+        return True

@@ -1,0 +1,141 @@
+"""Report: what a crawl did, for people and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from scrapekit.events import StopReason
+
+
+class ErrorGroup(msgspec.Struct, kw_only=True):
+    """Failures of one kind: same exception, callback and line."""
+
+    error: str
+    during: str
+    callback: str | None
+    where: str
+    message: str
+    """That of the first."""
+    example: str
+    """The URL of the first."""
+    traceback: str
+    of_user_code: bool
+    count: int = 0
+
+
+class CallbackCost(msgspec.Struct, kw_only=True):
+    """What a callback cost in all; times in seconds."""
+
+    callback: str
+    lane: str
+    calls: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+
+class Report(msgspec.Struct, kw_only=True):
+    """What a crawl did. `str()` gives the text for people, msgspec.json the one for programs."""
+
+    spider: str = ""
+    reason: StopReason = "finished"
+    """Why it ended."""
+    started_at: float = 0.0
+    """Seconds since the epoch."""
+    duration_s: float = 0.0
+    pages: int = 0
+    """Pages that were fetched and handed to a callback."""
+    statuses: dict[int, int] = {}
+    """Responses by status, after redirects."""
+    bytes: int = 0
+    """The bodies' size, decoded."""
+    retries: int = 0
+    dropped: dict[str, int] = {}
+    """Requests that were not made, by reason."""
+    items: int = 0
+    items_dropped: dict[str, int] = {}
+    """Items that a stage dropped, by reason."""
+    exports: dict[str, int] = {}
+    """Items written, by output."""
+    errors: list[ErrorGroup] = []
+    callbacks: list[CallbackCost] = []
+
+    @property
+    def pages_per_s(self) -> float:
+        return self.pages / self.duration_s if self.duration_s > 0 else 0.0
+
+    @property
+    def error_count(self) -> int:
+        return sum(group.count for group in self.errors)
+
+    @property
+    def ok(self) -> bool:
+        """Whether pages were fetched, and no callback, stage or export failed."""
+        return self.pages > 0 and not any(group.of_user_code for group in self.errors)
+
+    def __str__(self) -> str:
+        return "\n".join(_lines(self))
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield (
+        f"{report.spider}: {report.reason} after {_seconds(report.duration_s)}: "
+        f"{_count(report.pages, 'page')} ({report.pages_per_s:,.1f}/s), "
+        f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
+    )
+    if report.statuses:
+        statuses = _tally(report.statuses)
+        yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
+    if report.dropped:
+        yield f"  dropped    {_tally(report.dropped)}"
+    if report.items_dropped:
+        yield f"  items dropped by stages  {_tally(report.items_dropped)}"
+    for output, items in report.exports.items():
+        yield f"  written    {output}: {_count(items, 'item')}"
+    for cost in report.callbacks:
+        yield (
+            f"  callback   {printable(cost.callback)} ({cost.lane}): "
+            f"{_count(cost.calls, 'call')}, "
+            f"{_seconds(cost.wall_s)} wall, {_seconds(cost.cpu_s)} CPU"
+        )
+    for group in report.errors:
+        yield from _error_lines(group)
+
+
+def _error_lines(group: ErrorGroup) -> Iterator[str]:
+    callback = f" in {group.callback}" if group.callback else ""
+    where = f" at {group.where}" if group.where else ""
+    yield f"  error      {group.count} x {group.error} ({group.during}{callback}{where})"
+    yield f"             {printable(group.message)}"
+    if group.example:
+        yield f"             for example {printable(group.example)}"
+
+
+def printable(text: str, limit: int = 500) -> str:
+    """Text from the web on one line, without what a terminal would obey; cut at `limit`."""
+    short = text if len(text) <= limit else text[:limit] + "..."
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
+
+
+def _tally(counts: Mapping[int, int] | Mapping[str, int]) -> str:
+    return ", ".join(f"{printable(str(name), 80)}: {count:,}" for name, count in counts.items())
+
+
+def _count(number: int, noun: str) -> str:
+    plural = noun if number == 1 else f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number:,} {plural}"
+
+
+def _seconds(seconds: float) -> str:
+    if seconds < 0.1:
+        return f"{seconds * 1000:.1f} ms"
+    return f"{seconds:.1f} s" if seconds < 600 else f"{seconds / 60:.1f} min"
+
+
+def _size(count: float) -> str:
+    for unit in ("bytes", "KB", "MB"):
+        if count < 1000:
+            return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"

@@ -1,0 +1,201 @@
+"""Scheduler: which request is next. `next()` is the only method that waits for one.
+
+Nobody polls: whoever waits is woken by what he waits for, be it a new request, the end of
+another one, or a date.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+
+from scrapekit import urls
+from scrapekit.clock import Clock, Timer
+from scrapekit.frontier.base import Frontier, Lease, Outcome
+from scrapekit.messages import Request
+from scrapekit.politeness import Politeness
+
+
+class Scheduler:
+    """Frontier, politeness and clock behind one `next()`.
+
+    `grow(n)` is called when n requests could go and nobody waits for them: the engine may add
+    workers. `backlog` is how many pending requests make `room()` wait.
+    """
+
+    def __init__(
+        self,
+        frontier: Frontier,
+        politeness: Politeness,
+        clock: Clock,
+        *,
+        grow: Callable[[int], None],
+        backlog: int,
+        max_pages: int | None = None,
+    ) -> None:
+        self._frontier = frontier
+        self._politeness = politeness
+        self._clock = clock
+        self._grow = grow
+        self._backlog = backlog
+        self._pages_left = max_pages
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._room: asyncio.Future[None] | None = None
+        self._timer: Timer | None = None
+        self._timer_at = float("inf")
+        self._starts_open = True
+        self.closed = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self.closed else f"waiting={len(self._waiting)}"
+        return f"<Scheduler {state} {self._frontier!r} {self._politeness!r}>"
+
+    async def next(self) -> Lease | None:
+        """The next request as soon as one may go; None when the crawl is over."""
+        while not self._over():
+            lease = self._lease()
+            if lease is not None:
+                return lease
+            await self._wait()
+        self._wake_all()
+        return None
+
+    async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """File requests; returns those that are new."""
+        new = await self._frontier.add(requests)
+        self._book(urls.origin(request.url) for request in new)
+        return new
+
+    async def commit(self, outcome: Outcome) -> Sequence[Request]:
+        """Settle a lease with its outcome; returns the requests that are new."""
+        new = await self._frontier.commit(outcome)
+        self._settled(outcome.lease, new)
+        return new
+
+    async def postpone(self, lease: Lease, due: float) -> None:
+        """Settle a lease by trying again at `due`."""
+        await self._frontier.postpone(lease, due)
+        self._settled(lease)
+
+    async def give_up(self, lease: Lease) -> None:
+        """Settle a lease without an outcome."""
+        await self._frontier.give_up(lease)
+        self._settled(lease)
+
+    async def room(self) -> None:
+        """Wait until few enough requests are pending for further start requests."""
+        while self._frontier.pending >= self._backlog and not self.closed:
+            self._room = asyncio.get_running_loop().create_future()
+            await self._room
+
+    def starts_finished(self) -> None:
+        """No more start requests will come."""
+        self._starts_open = False
+        if self._over():
+            self._wake_all()
+
+    def hold(self, origin: str, until: float) -> None:
+        """Nothing more to an origin before `until`."""
+        self._politeness.hold(origin, until)
+
+    def slow_down(self, origin: str, delay_s: float) -> None:
+        """At least `delay_s` seconds between two requests to an origin."""
+        self._politeness.slow_down(origin, delay_s)
+
+    def close(self) -> None:
+        """Hand out nothing more. What is leased can still be settled."""
+        self.closed = True
+        self._wake_all()
+
+    def _over(self) -> bool:
+        if self.closed or self._pages_left == 0:
+            return True
+        return not (self._starts_open or self._frontier.pending or self._frontier.leased)
+
+    @property
+    def out_of_pages(self) -> bool:
+        """Whether `max_pages` is why there is no next request."""
+        return self._pages_left == 0
+
+    def _lease(self) -> Lease | None:
+        now = self._clock.now()
+        while (origin := self._politeness.pick(now)) is not None:
+            lease = self._frontier.lease(origin, now)
+            if lease is None:
+                self._book((origin,))
+                continue
+            self._politeness.started(origin, now)
+            if self._pages_left is not None and lease.tries == 1:
+                self._pages_left -= 1
+            self._book((origin,))
+            self._make_room()
+            return lease
+        return None
+
+    def _book(self, origins: Iterable[str]) -> None:
+        """Tell politeness what origins have next; wake someone for each that may go now."""
+        now = self._clock.now()
+        going = 0
+        for origin in dict.fromkeys(origins):
+            head = self._frontier.head(origin, now)
+            if head is not None:
+                going += self._politeness.book(origin, head.priority, head.due, now)
+        self._wake(going)
+
+    def _settled(self, lease: Lease, new: Sequence[Request] = ()) -> None:
+        self._politeness.finished(lease.origin, self._clock.now())
+        self._book((lease.origin, *(urls.origin(request.url) for request in new)))
+        if self._over():
+            self._wake_all()
+
+    async def _wait(self) -> None:
+        self._set_timer()
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        try:
+            await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled():
+                # Woken and cancelled at once: the wake-up belongs to someone else.
+                self._wake(1)
+            raise
+
+    def _wake(self, count: int) -> None:
+        while count and self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                count -= 1
+        if count and not self._over():
+            self._grow(count)
+
+    def _wake_all(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer, self._timer_at = None, float("inf")
+        self._make_room()
+
+    def _make_room(self) -> None:
+        room = self._room
+        if room is not None and (self.closed or self._frontier.pending < self._backlog):
+            self._room = None
+            if not room.done():
+                room.set_result(None)
+
+    def _set_timer(self) -> None:
+        date = self._politeness.next_date()
+        if date is None or date >= self._timer_at:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = date
+        self._timer = self._clock.call_at(date, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._timer_at = None, float("inf")
+        self._wake(1)
