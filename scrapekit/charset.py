@@ -1,19 +1,18 @@
 """Which character encoding a body is in, and the text it holds.
 
 The order is that of the HTML standard ("determining the character encoding"): byte order mark,
-the HTTP header, a declaration in the document, and then a guess: UTF-8 if the body is
-valid UTF-8, else windows-1252. Only the labels of the WHATWG Encoding standard choose a codec,
-so no page can pick "zip", "rot13" or "idna".
+the HTTP header, a declaration in the document, and then a guess: UTF-8 if the body is valid
+UTF-8, else windows-1252. Only the labels of the WHATWG Encoding standard choose a codec, so no
+page can pick "zip", "rot13" or "idna".
 
-Every function is linear in its input and none raises, whatever the bytes are.
+Every function is linear in its input, and none raises, whatever the bytes are.
 """
 
 from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Iterator
-from functools import cache
+from functools import lru_cache
 from typing import Final
 
 import webencodings  # type: ignore[import-untyped]
@@ -31,6 +30,10 @@ _BOMS: Final = (
     (codecs.BOM_UTF16_BE, "utf-16-be"),
 )
 
+# These encodings have no Python codec; `decode` knows them.
+_REPLACEMENT: Final = "replacement"
+_USER_DEFINED: Final = "x-user-defined"
+
 # WHATWG name -> Python codec, where the codec of that name decodes something else. A browser
 # reads a label as the superset that pages really use, so the codec must be the superset too.
 _CODECS: Final = {
@@ -44,11 +47,15 @@ _CODECS: Final = {
     "x-mac-cyrillic": "mac-cyrillic",
 }
 
-# These two have no Python codec; `decode` knows them.
-_REPLACEMENT: Final = "replacement"
-_USER_DEFINED: Final = "x-user-defined"
-
-_SPACE: Final = rb"\t\n\f\r "
+# Codecs whose tables differ from the indexes of the Encoding standard, and where.
+_DIFFERENCES: Final[dict[str, dict[int, str]]] = {
+    **{f"cp{page}": {} for page in (874, *range(1250, 1259))},
+    "cp1255": {0xCA: "\N{HEBREW POINT HOLAM HASER FOR VAV}"},
+    "koi8-u": {
+        0xAE: "\N{CYRILLIC SMALL LETTER SHORT U}",
+        0xBE: "\N{CYRILLIC CAPITAL LETTER SHORT U}",
+    },
+}
 
 
 def detect(body: bytes, content_type: str = "") -> str:
@@ -104,14 +111,6 @@ def from_content_type(content_type: str) -> str | None:
     return None
 
 
-def scalar_text(text: str) -> str:
-    """`text` as scalar values: surrogate pairs joined, lone surrogates replaced by U+FFFD.
-
-    WebIDL calls this a USVString; it is what can be encoded as UTF-8.
-    """
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
 def prescan(body: bytes) -> str | None:
     """The codec that the document declares, by `<meta>` or XML declaration, else None.
 
@@ -122,117 +121,92 @@ def prescan(body: bytes) -> str | None:
         return "utf-16-le"
     if head.startswith(b"\x00<\x00?\x00x"):
         return "utf-16-be"
-    return _from_meta(head) or _from_xml_declaration(head)
+    # Walking the tags costs as much as parsing them; this look is nearly free.
+    declared = _from_meta(head) if b"charset" in head.lower() else None
+    return declared or _from_xml_declaration(head)
 
 
+def scalar_text(text: str) -> str:
+    """`text` as scalar values: surrogate pairs joined, lone surrogates replaced by U+FFFD.
+
+    WebIDL calls this a USVString; it is what can be encoded as UTF-8.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+# HTML's white space is [\t\n\f\r ]; \s would match \v, too. The possessive `*+` is what makes a
+# value that never ends a failure in one step instead of a shorter match.
 _MARKUP: Final = re.compile(
     rb"(?P<comment><!--)"
-    rb"|(?P<meta><meta[" + _SPACE + rb"/])"
-    rb"|(?P<tag></?[a-z][^" + _SPACE + rb">]*)"
+    rb"|(?P<meta><meta[\t\n\f\r /])"
+    rb"|(?P<tag></?[a-z][^\t\n\f\r >]*)"
     rb"|(?P<other><[!/?])",
     re.IGNORECASE,
 )
+_ATTRIBUTE: Final = re.compile(
+    rb"[\t\n\f\r /]*+([^\t\n\f\r />][^\t\n\f\r />=]*+)[\t\n\f\r ]*+"
+    rb"(?:=[\t\n\f\r ]*+"
+    rb"(?:\"([^\"]*)\"|'([^']*)'|([^\"'\t\n\f\r >][^\t\n\f\r >]*+)|(?=>))"
+    rb"|(?!=))"
+)
+_TAG_END: Final = re.compile(rb"[\t\n\f\r /]*+>")
+_CHARSET: Final = re.compile(
+    rb"charset[\t\n\f\r ]*+=[\t\n\f\r ]*+"
+    rb"(?:\"([^\"]*)\"|'([^']*)'|([^\"';\t\n\f\r ][^;\t\n\f\r ]*+))?"
+)
+_XML_LABEL: Final = re.compile(rb"[\0- ]*+=[\0- ]*+(?:\"([^\0- \"]*)\"|'([^\0- ']*)')")
 
 
 def _from_meta(head: bytes) -> str | None:
     position = 0
-    while (match := _MARKUP.search(head, position)) is not None:
-        if match.lastgroup == "comment":
+    while position >= 0 and (tag := _MARKUP.search(head, position)) is not None:
+        if tag.lastgroup == "comment":
             # "<!-->" is a whole comment: its dashes may serve both ends.
-            position = head.find(b"-->", match.end() - 2) + 1
-        elif match.lastgroup == "other":
-            position = head.find(b">", match.end()) + 1
+            position = head.find(b"-->", tag.end() - 2)
+        elif tag.lastgroup == "other":
+            position = head.find(b">", tag.end())
         else:
-            attributes = _Attributes(head, match.end())
-            codec = _declared(attributes, is_meta=match.lastgroup == "meta")
-            if codec is not None:
+            attributes, position = _attributes(head, tag.end())
+            if tag.lastgroup == "meta" and position >= 0 and (codec := _declared(attributes)):
                 return codec
-            position = attributes.end
-        if position == 0:
-            return None
     return None
 
 
-_NAME: Final = re.compile(
-    rb"[" + _SPACE + rb"/]*"
-    rb"(?P<name>[^" + _SPACE + rb"/>][^" + _SPACE + rb"/>=]*)"
-    rb"[" + _SPACE + rb"]*(?P<equals>=[" + _SPACE + rb"]*)?"
-)
-_TAG_END: Final = re.compile(rb"[" + _SPACE + rb"/]*>")
-_VALUE: Final = re.compile(
-    rb'"(?P<double>[^"]*)"|\'(?P<single>[^\']*)\'|(?P<bare>[^"\''
-    + _SPACE
-    + rb">][^"
-    + _SPACE
-    + rb">]*)|(?=>)"
-)
+def _attributes(head: bytes, position: int) -> tuple[dict[bytes, bytes], int]:
+    """A tag's attributes, in lower case, and where it ends: -1 if the bytes run out first."""
+    attributes: dict[bytes, bytes] = {}
+    while (found := _ATTRIBUTE.match(head, position)) is not None:
+        attributes.setdefault(found[1].lower(), _group_of(found, 2).lower())
+        position = found.end()
+    end = _TAG_END.match(head, position)
+    return attributes, end.end() if end else -1
 
 
-class _Attributes:
-    """The attributes of one tag, by "get an attribute"; `end` is 0 if the bytes ran out."""
-
-    def __init__(self, head: bytes, position: int) -> None:
-        self._head = head
-        self._position = position
-        self.end = 0
-
-    def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
-        while (name := _NAME.match(self._head, self._position)) is not None:
-            self._position = name.end()
-            value = b""
-            if name["equals"]:
-                found = _VALUE.match(self._head, self._position)
-                if found is None:
-                    return
-                value = found[found.lastgroup or 0]
-                self._position = found.end()
-            yield name["name"].lower(), value.lower()
-        closing = _TAG_END.match(self._head, self._position)
-        self.end = closing.end() if closing else 0
-
-
-def _declared(attributes: _Attributes, *, is_meta: bool) -> str | None:
-    first: dict[bytes, bytes] = {}
-    for name, value in attributes:
-        first.setdefault(name, value)
-    if not is_meta or not attributes.end:
-        return None
-    if b"charset" in first:
-        return _declarable(first[b"charset"])
-    if first.get(b"http-equiv") == b"content-type":
-        return _declarable(_charset_in(first.get(b"content", b"")))
+def _declared(meta: dict[bytes, bytes]) -> str | None:
+    if b"charset" in meta:
+        return _declarable(meta[b"charset"])
+    if meta.get(b"http-equiv") == b"content-type":
+        charset = _CHARSET.search(meta.get(b"content", b""))
+        return _declarable(_group_of(charset, 1)) if charset else None
     return None
-
-
-_CHARSET: Final = re.compile(rb"charset[" + _SPACE + rb"]*=[" + _SPACE + rb"]*")
-_LABEL: Final = re.compile(
-    rb'"(?P<double>[^"]*)"|\'(?P<single>[^\']*)\'|(?P<bare>[^"\';'
-    + _SPACE
-    + rb"][^;"
-    + _SPACE
-    + rb"]*)"
-)
-
-
-def _charset_in(content: bytes) -> bytes:
-    """HTML standard, "extracting a character encoding from a meta element"."""
-    start = _CHARSET.search(content)
-    label = _LABEL.match(content, start.end()) if start else None
-    return label[label.lastgroup or 0] if label else b""
 
 
 def _from_xml_declaration(head: bytes) -> str | None:
     """HTML standard, "get an XML encoding"."""
-    if not head.startswith(b"<?xml"):
-        return None
     declaration, closing, _ = head.partition(b">")
-    _, found, rest = declaration.partition(b"encoding")
-    label = re.match(rb"""[\0- ]*=[\0- ]*(["'])([^\0- ]*?)\1""", rest) if found else None
-    return _declarable(label[2]) if closing and label else None
+    if not closing or not declaration.startswith(b"<?xml"):
+        return None
+    label = _XML_LABEL.match(declaration.partition(b"encoding")[2])
+    return _declarable(_group_of(label, 1)) if label else None
+
+
+def _group_of(match: re.Match[bytes], first: int) -> bytes:
+    """The one group, of the alternatives from `first` on, that took part in the match."""
+    return next((group for group in match.groups()[first - 1 :] if group is not None), b"")
 
 
 def _declarable(label: bytes) -> str | None:
-    """What a declaration inside the bytes may mean: they are ASCII so far, so not UTF-16."""
+    """What a declaration within the bytes can mean: it was readable as ASCII, so not UTF-16."""
     codec = lookup(label.decode("latin-1"))
     if codec in ("utf-16-le", "utf-16-be"):
         return "utf-8"
@@ -244,8 +218,7 @@ def _from_bom(body: bytes) -> str | None:
 
 
 def _without_bom(body: bytes, codec: str) -> bytes:
-    bom = next((bom for bom, name in _BOMS if name == codec), b"")
-    return body.removeprefix(bom)
+    return body.removeprefix(next((bom for bom, name in _BOMS if name == codec), b""))
 
 
 def _is_utf8(body: bytes) -> bool:
@@ -256,22 +229,21 @@ def _is_utf8(body: bytes) -> bool:
     return True
 
 
-@cache
+@lru_cache(maxsize=64)
 def _decoding_table(codec: str) -> str | None:
-    """256 characters for a codec where Python's own table and the WHATWG index differ.
+    """256 characters, for a codec whose own table isn't that of the Encoding standard.
 
-    The Encoding standard maps the holes of the windows code pages between 0x80 and 0x9F to the
-    C1 controls of the same number; Python leaves them undefined.
+    The standard maps the holes between 0x80 and 0x9F of the windows code pages to the C1
+    controls of the same number; Python leaves them undefined.
     """
     if codec == _USER_DEFINED:
         return "".join(chr(byte if byte < 0x80 else 0xF700 + byte) for byte in range(256))
-    if codec not in _WINDOWS_PAGES:
+    if codec not in _DIFFERENCES:
         return None
-    characters = (bytes([byte]).decode(codec, "replace") for byte in range(256))
-    return "".join(
-        chr(byte) if character == "\ufffd" and byte < 0xA0 else character
-        for byte, character in enumerate(characters)
-    )
-
-
-_WINDOWS_PAGES: Final = frozenset({"cp874", *(f"cp{page}" for page in range(1250, 1259))})
+    characters = [bytes([byte]).decode(codec, "replace") for byte in range(256)]
+    for byte in range(0x80, 0xA0):
+        if characters[byte] == "\N{REPLACEMENT CHARACTER}":
+            characters[byte] = chr(byte)
+    for byte, character in _DIFFERENCES[codec].items():
+        characters[byte] = character
+    return "".join(characters)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from codecs import BOM_UTF8
 from collections.abc import Iterator, Mapping
 from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, overload
@@ -21,13 +22,17 @@ from scrapekit.charset import scalar_text
 from scrapekit.errors import InvalidURL, QueryError
 from scrapekit.urls import Base, encode_query, normalize
 
-_LINKS: Final = "a[href]"
+_BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
 
 
 class _Query(NamedTuple):
     selector: str
     tail: str  # "", "text", "html" or "attr"
     attribute: str
+
+    @property
+    def is_tail(self) -> bool:
+        return bool(self.tail and not self.selector)
 
 
 _TAILS: Final = "a query may end in ::text, ::attr(name) or ::html"
@@ -91,7 +96,7 @@ class _Queryable(ABC):
         "". Raises QueryError.
         """
         parts = _split(query)
-        node = self._first(query, parts.selector) if parts.selector else self._self()
+        node = self._self() if parts.is_tail else self._first(query, parts.selector)
         value = None if node is None else _take(node, parts)
         return default if value is None else value
 
@@ -101,7 +106,7 @@ class _Queryable(ABC):
         Elements without the attribute asked for are left out. Raises QueryError.
         """
         parts = _split(query)
-        nodes = self._all(query, parts.selector) if parts.selector else [self._self()]
+        nodes = [self._self()] if parts.is_tail else self._all(query, parts.selector)
         return [value for node in nodes if (value := _take(node, parts)) is not None]
 
     def _all(self, query: str, selector: str) -> list[LexborNode]:
@@ -110,7 +115,7 @@ class _Queryable(ABC):
         except (SelectolaxError, UnicodeEncodeError) as error:
             raise _invalid(query) from error
         # Lexbor reports an element once for each selector of the list that it matches.
-        return list(dict.fromkeys(nodes)) if "," in selector else nodes
+        return list({node.mem_id: node for node in nodes}.values()) if "," in selector else nodes
 
     def _first(self, query: str, selector: str) -> LexborNode | None:
         try:
@@ -192,9 +197,9 @@ class Document(_Queryable):
             source = scalar_text(source).encode()
         # With scripting a <noscript> is text, as in a browser; otherwise one that holds an
         # <img> would end the head early.
-        return LexborHTMLParser(source, scripting=True)
+        return LexborHTMLParser(source.removeprefix(BOM_UTF8), scripting=True)
 
-    def links(self, query: str = _LINKS, *, skip_nofollow: bool = False) -> list[str]:
+    def links(self, query: str = "a[href]", *, skip_nofollow: bool = False) -> list[str]:
         """The canonical URLs that the elements found link to: distinct, in document order.
 
         Takes `href`, or the attribute that the query's tail names (`img::attr(src)`). Left out
@@ -204,7 +209,7 @@ class Document(_Queryable):
         """
         hrefs = self._hrefs(query, skip_nofollow)
         if self.encoding != "utf-8":
-            hrefs = (encode_query(href, self.encoding) for href in hrefs)
+            hrefs = [encode_query(href, self.encoding) for href in hrefs]
         if self.base is not None:
             return self.base.join_all(hrefs)
         return list(dict.fromkeys(_absolute(hrefs)))
@@ -213,25 +218,23 @@ class Document(_Queryable):
     def base(self) -> Base | None:
         """What links are relative to: the first `<base href>`, else `url`; None without both."""
         page = Base(self.url) if self.url else None
-        # Asking the tree costs as much as all the links; few pages have one.
-        if b"<base" not in self.parser.raw_html.lower():
+        # Few pages have one, and asking the tree costs nearly as much as finding all the links.
+        if _BASE_TAG.search(self.parser.raw_html) is None:
             return page
         href = self.get("base[href]::attr(href)", "")
         href = encode_query(href, self.encoding)
         target = page.join(href) if page else next(_absolute([href]), None)
         return Base(target) if target else page
 
-    def _hrefs(self, query: str, skip_nofollow: bool) -> Iterator[str]:
+    def _hrefs(self, query: str, skip_nofollow: bool) -> list[str]:
         parts = _split(query)
         if parts.tail in ("text", "html"):
             raise QueryError(query, f"links are taken of attributes, not of ::{parts.tail}")
-        # Half the price of the selector.
-        nodes = self.parser.tags("a") if query == _LINKS else self._all(query, parts.selector)
+        nodes = self._all(query, parts.selector)
+        if skip_nofollow:
+            nodes = [node for node in nodes if not _is_nofollow(node)]
         name = parts.attribute or "href"
-        for node in nodes:
-            href = node.attrs.sget(name, None)
-            if href and not (skip_nofollow and _is_nofollow(node)):
-                yield href
+        return [node.attrs.sget(name) for node in nodes]
 
     def _self(self) -> LexborNode:
         root = self.parser.root
@@ -261,7 +264,7 @@ def _is_nofollow(node: LexborNode) -> bool:
     return "nofollow" in node.attrs.sget("rel", "").lower().split()
 
 
-def _absolute(hrefs: Iterator[str] | list[str]) -> Iterator[str]:
+def _absolute(hrefs: list[str]) -> Iterator[str]:
     for href in hrefs:
         try:
             yield normalize(href)

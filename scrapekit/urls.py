@@ -41,7 +41,7 @@ except ImportError:  # pragma: no cover - one of the two branches runs in each e
         return ada_url.URL(url).href
 
     def _joiner(base: str) -> Callable[[str], str]:
-        return lambda href: ada_url.join_url(base, href)
+        return lambda href: ada_url.URL(href, base=base).href
 
 
 _HTTP: Final = ("http://", "https://")
@@ -55,8 +55,10 @@ def normalize(url: str) -> str:
     That is the WHATWG serialisation without the fragment and without a "?" that no query
     follows. Normalising twice changes nothing. Raises InvalidURL, whose reason says what to do.
     """
+    if not isinstance(url, str):
+        raise InvalidURL(url, f"it is of type {type(url).__name__}, not str")
     try:
-        href = _href(scalar_text(url))
+        href = _parse(url)
     except ValueError:
         raise InvalidURL(url, _why_invalid(url)) from None
     if not href.startswith(_HTTP):
@@ -83,7 +85,6 @@ class Base:
         try:
             joined = self._join(href)
         except (TypeError, UnicodeEncodeError):
-            # Lone surrogates: neither binding can pass them on.
             return self.join(scalar_text(href))
         except ValueError:
             return None
@@ -103,7 +104,7 @@ class Base:
 
 
 def origin(href: str) -> str:
-    """ "scheme://host[:port]" of a canonical URL; the port only where it isn't the default."""
+    """scheme://host[:port] of a canonical URL; the port only where it isn't the default."""
     scheme, authority = _scheme_and_authority(href)
     return f"{scheme}//{authority.rpartition('@')[2]}"
 
@@ -123,7 +124,7 @@ def registrable_domain(host: str) -> str:
     By the Public Suffix List, its private section included: "me.github.io" is its own. An IP
     address, a single label and a public suffix are returned as they are.
     """
-    name = host.lower().removesuffix(".")
+    name = host.lower().rstrip(".")
     # WHATWG hosts that end in a number are IPv4 addresses.
     if ":" in name or name.rpartition(".")[2].isdigit():
         return name
@@ -179,21 +180,29 @@ def encode_query(href: str, encoding: str) -> str:
     What a browser does on a page that isn't UTF-8 (URL standard, 5.1 and "percent-encode after
     encoding"); characters that `encoding` lacks become "&#...;", as in a form.
     """
-    before, mark, query = href.partition("?")
-    if not mark or query.isascii():
+    address, fragment_mark, fragment = href.partition("#")
+    before, mark, query = address.partition("?")
+    if query.isascii() or encoding.startswith("utf"):
         return href
-    query, fragment_mark, fragment = query.partition("#")
     try:
         encoded = scalar_text(query).encode(encoding, "xmlcharrefreplace")
     except LookupError:
         return href
     # "#" can't occur in a query, so "&#" comes from a character that couldn't be encoded.
     encoded = re.sub(rb"&#(\d+);", rb"%26%23\1%3B", encoded)
-    return f"{before}?{quote_from_bytes(encoded, _QUERY_SAFE)}{fragment_mark}{fragment}"
+    return f"{before}{mark}{quote_from_bytes(encoded, _QUERY_SAFE)}{fragment_mark}{fragment}"
 
 
 # Printable ASCII that the query keeps; Ada encodes what of it the URL standard wants encoded.
 _QUERY_SAFE: Final = "".join(map(chr, range(0x20, 0x7F)))
+
+
+def _parse(url: str) -> str:
+    try:
+        return _href(url)
+    except (TypeError, UnicodeEncodeError):
+        # Lone surrogates: neither binding can pass them on.
+        return _href(scalar_text(url))
 
 
 def _trim(href: str) -> str:
@@ -211,8 +220,8 @@ def _without_fragment(href: str) -> str:
 
 
 def _scheme_and_authority(href: str) -> tuple[str, str]:
-    start = href.index("//")
-    return href[:start], href[start + 2 : href.find("/", start + 2)]
+    scheme, _, rest = href.partition("//")
+    return scheme, rest.partition("/")[0]
 
 
 def _sorted_query(url: str) -> str:
