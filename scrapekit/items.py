@@ -7,6 +7,7 @@ neither has to be installed.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -144,7 +145,8 @@ def _pydantic_fields(item: Any) -> dict[str, object]:
 
 
 def _dataclass_fields(item: Any) -> dict[str, object]:
-    return {name: getattr(item, name) for name in item.__dataclass_fields__ if hasattr(item, name)}
+    names = (field.name for field in dataclasses.fields(item))
+    return {name: getattr(item, name) for name in names if hasattr(item, name)}
 
 
 def _attrs_fields(item: Any) -> dict[str, object]:
@@ -223,7 +225,7 @@ def _blame(item: object) -> str | None:
         return None
     try:
         fields = as_dict(item)
-    except Exception as error:  # noqa: BLE001 (a model's own serializers may raise anything)
+    except Exception as error:
         return _reason(error)
     for name, value in fields.items():
         try:

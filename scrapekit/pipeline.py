@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import sys
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -83,11 +84,14 @@ class Pipeline:
 
     async def __aenter__(self) -> Self:
         """Enter the stages in list order; if one fails, those before it are left again."""
-        async with AsyncExitStack() as entering:
+        try:
             for step in self._unique:
                 if hasattr(step.stage, "__aenter__"):
-                    await entering.enter_async_context(step.stage)
-            self._entered = entering.pop_all()
+                    await self._entered.enter_async_context(step.stage)
+        except BaseException:
+            # Not by leaving an `async with`: a stage could swallow the error there.
+            await self._entered.__aexit__(*sys.exc_info())
+            raise
         return self
 
     async def __aexit__(
@@ -201,7 +205,7 @@ def _is_async(stage: Stage) -> bool:
 async def _settle(awaitable: Awaitable[object]) -> object:
     try:
         return await awaitable
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, it costs one item)
+    except (Exception, SystemExit) as error:
         return _Raised(error)
 
 
@@ -212,7 +216,7 @@ def _call_batch(stage: Stage, items: list[object]) -> list[object]:
 def _call(stage: Stage, item: object) -> object:
     try:
         return stage(item)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 (whatever it is, it costs one item)
+    except (Exception, SystemExit) as error:
         return _Raised(error)
 
 
