@@ -176,7 +176,8 @@ class Document(_Queryable):
 
     Bytes are taken as UTF-8; decode others first. `url` is what links are relative to, unless
     the page has a `<base>`. `encoding` is the codec the page came in: the query of a link is
-    percent-encoded in it. Parsing blocks; it may take seconds of a hostile page.
+    percent-encoded in it. Parsing blocks; a hostile page can make it take seconds. No page is an
+    error, but for one of more than 2.5 GB (ValueError).
     """
 
     __slots__ = ("__dict__", "_source", "encoding", "url")
