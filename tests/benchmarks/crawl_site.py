@@ -1,0 +1,56 @@
+"""The crawl of `handwritten`, with scrapekit.
+
+    python -m tests.benchmarks.crawl_site http://127.0.0.1:8000/ items.jsonl --variant def
+
+`async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+from scrapekit import Response, Settings, Spider, run
+from tests.benchmarks.measure import CONCURRENCY, arguments, measured
+
+
+class OnTheLoop(Spider):
+    """An item a page, every link followed."""
+
+    async def parse(self, response: Response) -> AsyncIterator[Any]:
+        if is_page(response):
+            yield {"url": response.url, "title": response.get("title", "")}
+            yield response.follow_all()
+
+
+class InThreads(Spider):
+    """The same, as a plain def."""
+
+    def parse(self, response: Response) -> Iterator[Any]:
+        if is_page(response):
+            yield {"url": response.url, "title": response.get("title", "")}
+            yield from response.follow_all()
+
+
+def is_page(response: Response) -> bool:
+    return response.headers.get("Content-Type", "").startswith("text/html")
+
+
+VARIANTS: dict[str, type[Spider]] = {"async": OnTheLoop, "def": InThreads}
+
+
+def crawl(url: str, variant: str, output: Path) -> None:
+    spider = VARIANTS[variant]()
+    spider.start_urls = [url]
+    settings = Settings(concurrency=CONCURRENCY, concurrency_per_origin=CONCURRENCY)
+    run(spider, settings=settings, output=str(output))
+
+
+def main() -> None:
+    url, variant, output = arguments(__doc__, list(VARIANTS))
+    measured(lambda: crawl(url, variant, output), output)
+
+
+if __name__ == "__main__":
+    main()
