@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as jsonlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, final
+from typing import Any, Final, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -351,6 +351,12 @@ class Response:
         """The first element that matches, or None."""
         return self.document.first(query)
 
+    @overload
+    def get(self, query: str) -> str | None: ...
+    @overload
+    def get(self, query: str, default: str) -> str: ...
+    @overload
+    def get(self, query: str, default: None) -> str | None: ...
     def get(self, query: str, default: str | None = None) -> str | None:
         """The first match as text: `a::attr(href)`, `p::html`, `h1` (its text, spaces folded)."""
         return self.document.get(query, default)
