@@ -36,7 +36,7 @@ class Lanes:
         executor: Executor | None = None,
     ) -> None:
         self._threads = ThreadLane(threads)
-        self._make_processes = lambda: ProcessLane(source(), processes, executor)
+        self._make_processes: Callable[[], ProcessLane] = lambda: ProcessLane(source(), processes, executor)
         self._processes: ProcessLane | None = None
         self._note = note
 
@@ -74,10 +74,10 @@ class Lanes:
             self._note(name, "loop", cost)
 
     async def _in_thread(self, name: str, callback: Callable[..., Any], argument: Any) -> list[Any]:
-        def job() -> list[Any]:
-            return drain(callback(argument), callback)
+        def job() -> tuple[list[Any] | None, BaseException | None, Cost]:
+            return timed(lambda: drain(callback(argument), callback))
 
-        results, raised, cost = await self._threads.run(lambda: timed(job))
+        results, raised, cost = await self._threads.run(job)
         self._note(name, "thread", cost)
         if isinstance(raised, Exception):
             raise raised
