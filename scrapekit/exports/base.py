@@ -64,9 +64,6 @@ class Format(Protocol):
     name: ClassVar[str]
     appendable: ClassVar[bool]
 
-    def head(self) -> bytes:
-        """What a new file starts with."""
-
     def resume(self, file: BinaryIO, /) -> None:
         """Take up a file of this format that ends in a complete line. May block.
 
@@ -74,14 +71,15 @@ class Format(Protocol):
         """
 
     def encode(self, item: object, number: int, warn: Warn, /) -> bytes:
-        """The bytes of `item`, the `number`-th (from 1) that is written; nothing is half done.
+        """The bytes of `item`, the `number`-th (from 1) that is written here, and of what has to
+        come before the first one.
 
         `warn` is told what was left out of an item that is written all the same. Raises
         TypeError saying why the item can't be written.
         """
 
     def tail(self) -> bytes:
-        """What a complete file ends with."""
+        """What a complete file ends with, also one without items."""
 
 
 class FileExport:
@@ -98,7 +96,6 @@ class FileExport:
         self._format = layout
         self._mode = mode
         self._sink: Sink | None = None
-        self._resumed = False
         self._closed = False
         self._told = False
 
@@ -136,8 +133,6 @@ class FileExport:
         except OSError as error:
             raise self._failed(error) from error
         self._sink = sink
-        if not self._resumed:
-            sink.push(self._format.head())
 
     async def write(self, items: Sequence[object]) -> list[ItemError]:
         errors = self.write_nowait(items)
@@ -170,6 +165,7 @@ class FileExport:
     def __del__(self) -> None:
         if self._sink and not self._closed:
             warnings.warn(f"unclosed {self!r}", ResourceWarning, source=self, stacklevel=2)
+            self._sink.push(self._format.tail())
             self._sink.finish()
 
     def _check(self) -> None:
@@ -178,14 +174,13 @@ class FileExport:
     def _open(self) -> OutputFile:
         self._check()
         if self._mode == "append" and self.path != STDOUT:
-            self._resumed = self._resume()
+            self._resume()
         return OutputFile(self.path, self._mode)
 
-    def _resume(self) -> bool:
-        """Take up what the file holds; False if there is nothing in it."""
+    def _resume(self) -> None:
         path = Path(self.path)
         if not path.is_file() or path.stat().st_size == 0:
-            return False
+            return
         with path.open("rb") as file:
             try:
                 _check_last_line(file)
@@ -194,7 +189,6 @@ class FileExport:
             except ValueError as error:
                 message = f"can't append to {self.path}: {error}"
                 raise OutputError(message, path=self.path) from error
-        return True
 
     def _encode(self, item: object, errors: list[ItemError]) -> bytes:
         def warn(why: str) -> None:

@@ -31,9 +31,6 @@ class Csv:
         self._known: set[str] = set()
         self._complaints = 0
 
-    def head(self) -> bytes:
-        return b""
-
     def resume(self, file: BinaryIO) -> None:
         try:
             text = io.TextIOWrapper(file, "utf-8-sig", newline="")

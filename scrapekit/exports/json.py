@@ -15,18 +15,15 @@ class JsonArray:
     appendable: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self._separator = b""
-
-    def head(self) -> bytes:
-        return b"[\n"
+        self._before_item = b"[\n"
 
     def resume(self, _file: BinaryIO) -> None:
         raise ValueError("a JSON array can't be continued; use .jsonl instead")
 
     def encode(self, item: object, _number: int, _warn: Warn) -> bytes:
-        data = self._separator + encode_json(item)
-        self._separator = b",\n"
+        data = self._before_item + encode_json(item)
+        self._before_item = b",\n"
         return data
 
     def tail(self) -> bytes:
-        return b"\n]\n" if self._separator else b"]\n"
+        return b"[\n]\n" if self._before_item == b"[\n" else b"\n]\n"

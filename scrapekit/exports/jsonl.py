@@ -14,9 +14,6 @@ class JsonLines:
     name: ClassVar[str] = "jsonl"
     appendable: ClassVar[bool] = True
 
-    def head(self) -> bytes:
-        return b""
-
     def resume(self, _file: BinaryIO) -> None:
         """Any complete line will do; the ones before are not read."""
 

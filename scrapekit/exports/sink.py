@@ -136,7 +136,7 @@ class Sink:
                     file.write(data)
                     self._written += len(data)
                     self._tell_loop()
-        except Exception as error:  # noqa: BLE001 (raised to whoever uses the export)
+        except Exception as error:
             self.failure = error
         self._ended = True
         self._tell_loop()
