@@ -38,6 +38,7 @@ from scrapekit.frontier.base import Frontier, Lease, Outcome
 from scrapekit.guard import Scope
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.meter import Cost
+from scrapekit.lanes.processes import ProcessLane
 from scrapekit.messages import Request, Response
 from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
@@ -218,10 +219,8 @@ class Engine:
             self._scope.limit_to(self.spider.allowed_domains)
             self._lanes = Lanes(
                 threads=self.settings.threads,
-                processes=self.settings.processes or os.cpu_count() or 1,
-                source=lambda: SpiderRef.of(self.spider),
+                make_processes=self._make_process_lane,
                 note=self._note_cost,
-                executor=self._executor,
             )
             if process_callbacks(type(self.spider)):
                 SpiderRef.of(self.spider)
@@ -234,6 +233,11 @@ class Engine:
             end_pipeline = partial(self._pipeline.__aexit__, None, None, None)
             stack.push_async_exit(self._leaving("pipeline", end_pipeline))
             yield
+
+    def _make_process_lane(self) -> ProcessLane:
+        source = SpiderRef.of(self.spider)
+        processes = self.settings.processes or os.cpu_count() or 1
+        return ProcessLane(source, processes, executor=self._executor)
 
     def _leaving(
         self, during: During, leave: Callable[[], Awaitable[Any]]

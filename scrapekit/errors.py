@@ -26,7 +26,8 @@
     ├── Refused                 the rules: a request that the crawl may not make
     ├── CrawlFailed             collect() has no complete list to return
     └── CrawlError              scrapekit: the crawl itself went wrong
-        └── CallbackCrashed       a worker process died under a callback
+        ├── CallbackCrashed       a worker process died under a callback
+        └── CallbackTimedOut      a callback ran past `callback_timeout_s`
 
 `DropItem` stands outside the tree: a pipeline stage raises it to drop an item.
 
@@ -266,14 +267,29 @@ class CrawlError(ScrapekitError):
 
 
 class CallbackCrashed(CrawlError):
-    """The worker process died while it ran a callback."""
+    """A worker process died under a callback. `exitcode` is negative for a signal's number."""
 
     fault: ClassVar[Fault] = "you"
 
-    def __init__(self, message: str, *, callback: str, url: str) -> None:
+    def __init__(
+        self, message: str, *, callback: str, url: str, exitcode: int | None = None
+    ) -> None:
         super().__init__(message)
         self.callback = callback
         self.url = url
+        self.exitcode = exitcode
+
+
+class CallbackTimedOut(CrawlError):
+    """A callback ran longer than `after_s` seconds, and its worker process was stopped."""
+
+    fault: ClassVar[Fault] = "you"
+
+    def __init__(self, message: str, *, callback: str, url: str, after_s: float) -> None:
+        super().__init__(message)
+        self.callback = callback
+        self.url = url
+        self.after_s = after_s
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -5,13 +5,12 @@ computing, all behind one `run()`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Executor
 from typing import Any, TypeVar
 
 from scrapekit.errors import UsageError
 from scrapekit.lanes.drain import drain, drain_async
 from scrapekit.lanes.meter import Cost, Stepped, timed
-from scrapekit.lanes.processes import ProcessLane, SpiderSource
+from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.threads import ThreadLane
 
 _T = TypeVar("_T")
@@ -23,20 +22,14 @@ Note = Callable[[str, str, Cost], None]
 class Lanes:
     """The lanes of one crawl. Must be made on its event loop.
 
-    `source` is called when the process lane is first needed: it says how a worker gets the spider.
+    `make_processes` is called when the process lane is first needed.
     """
 
     def __init__(
-        self,
-        *,
-        threads: int,
-        processes: int,
-        source: Callable[[], SpiderSource],
-        note: Note,
-        executor: Executor | None = None,
+        self, *, threads: int, make_processes: Callable[[], ProcessLane], note: Note
     ) -> None:
         self._threads = ThreadLane(threads)
-        self._make_processes: Callable[[], ProcessLane] = lambda: ProcessLane(source(), processes, executor)
+        self._make_processes = make_processes
         self._processes: ProcessLane | None = None
         self._note = note
 

@@ -1,152 +1,115 @@
-"""The process lane: callbacks that compute, in worker processes that share no lock with us.
+"""The process lane: callbacks that compute, in processes that share no lock with us.
 
-Workers are spawned, never forked: a fork copies the locks of a running event loop in whatever
-state they are. What travels is pickled here, so that what can't travel is named here.
+What travels is pickled here and in the worker, so that what can't travel is named, and the bytes
+of a page are copied once.
 """
 
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
+import logging
 import pickle
-import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.process import BaseProcess
-from typing import Any, Protocol
+from collections.abc import Iterable
+from concurrent.futures import BrokenExecutor, Executor
+from typing import Any
 
-from scrapekit.errors import CallbackCrashed, UsageError
-from scrapekit.failure import place as place_of
-from scrapekit.failure import render
-from scrapekit.lanes.drain import drain
-from scrapekit.lanes.meter import Cost, timed
-
-
-class SpiderSource(Protocol):
-    """How a worker gets the spider: see `scrapekit.spider.SpiderRef`."""
-
-    def load(self) -> Any:
-        """Import the spider's class."""
-
-    def callback(self, name: str | None) -> Callable[..., Any]:
-        """A callback of the spider built in this process."""
-
-
-def _prepare(source: SpiderSource) -> None:
-    # Ctrl-C goes to the whole terminal group; when to stop is the parent's decision.
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    source.load()
-
-
-def _work(source: SpiderSource, name: str | None, payload: bytes) -> bytes:
-    """In the worker: run a callback; its results or its exception, and the cost, pickled."""
-
-    def job() -> list[Any]:
-        argument = pickle.loads(payload)
-        callback = source.callback(name)
-        return drain(callback(argument), callback)
-
-    results, raised, cost = timed(job)
-    if raised is not None:
-        return _pack_error(raised, cost)
-    try:
-        return pickle.dumps((results, None, cost), pickle.HIGHEST_PROTOCOL)
-    except Exception as exc:
-        error = UsageError(f"a result of {name or 'parse'} can't leave its process: {exc}")
-        return _pack_error(error, cost)
-
-
-def _pack_error(error: BaseException, cost: Cost) -> bytes:
-    details = (place_of(error), render(error))
-    error.__traceback__ = error.__cause__ = error.__context__ = None
-    try:
-        packed = pickle.dumps((None, (error, *details), cost), pickle.HIGHEST_PROTOCOL)
-        pickle.loads(packed)
-    except Exception:
-        substitute = UsageError(f"{type(error).__name__}: {error}")
-        packed = pickle.dumps((None, (substitute, *details), cost), pickle.HIGHEST_PROTOCOL)
-    return packed
+from scrapekit.errors import CallbackCrashed, CallbackTimedOut, UsageError
+from scrapekit.lanes.meter import Cost
+from scrapekit.lanes.pool import WorkerPool
+from scrapekit.lanes.worker import SpiderSource, answer_job
 
 
 class ProcessLane:
-    """Runs callbacks by name in worker processes, started on first use.
+    """Runs callbacks by name in worker processes, started as they are needed.
 
-    `executor` is any concurrent.futures.Executor; by default a pool of `processes` of our own.
+    `executor` takes the place of our own `processes` workers: any concurrent.futures.Executor.
+    How well it bears crashes is its own affair; a callback that runs past `timeout_s` is given up
+    there, but not stopped, and `memory_bytes` is not enforced.
     """
 
     def __init__(
-        self, source: SpiderSource, processes: int, executor: Executor | None = None
+        self,
+        source: SpiderSource,
+        processes: int,
+        *,
+        executor: Executor | None = None,
+        timeout_s: float | None = None,
+        memory_bytes: int | None = None,
     ) -> None:
         self._source = source
-        self._processes = processes
-        self._given = executor
-        self._pool: ProcessPoolExecutor | None = None
+        self._executor = executor
+        self._timeout_s = timeout_s
+        self._pool = WorkerPool(source, processes, timeout_s=timeout_s, memory_bytes=memory_bytes)
 
     def __repr__(self) -> str:
-        return f"<ProcessLane processes={self._processes} started={self._pool is not None}>"
+        return f"<ProcessLane {self._executor or self._pool!r}>"
 
     async def run(self, name: str | None, argument: Any) -> tuple[list[Any], Cost]:
-        """Raises what the callback raised, with the worker's place and traceback attached;
-        CallbackCrashed if its process died.
+        """Call a callback; its results and what they cost.
+
+        Raises what the callback raised, with the worker's place, traceback and cost attached;
+        UsageError for an argument or a result that can't travel; CallbackCrashed or
+        CallbackTimedOut if the process didn't live to answer.
         """
         try:
-            payload = pickle.dumps(argument, pickle.HIGHEST_PROTOCOL)
+            message = pickle.dumps((name, argument), pickle.HIGHEST_PROTOCOL)
         except Exception as exc:
             raise UsageError(f"{argument!r} can't go to another process: {exc}") from exc
-        executor = self._given or self._own_pool()
-        try:
-            future = executor.submit(_work, self._source, name, payload)
-            answer = await asyncio.wrap_future(future)
-        except BrokenProcessPool as exc:
-            if executor is self._pool:
-                self._pool = None
-            url = str(getattr(argument, "url", ""))
-            message = f"the worker process died while {name or 'parse'} ran"
-            raise CallbackCrashed(message, callback=name or "parse", url=url) from exc
+        url = str(getattr(argument, "url", ""))
+        if self._executor is not None:
+            answer = await self._run_elsewhere(self._executor, name or "parse", url, message)
+        else:
+            answer = await self._pool.run(name or "parse", url, message)
         return _unpack(answer)
 
-    def _own_pool(self) -> ProcessPoolExecutor:
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._processes,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_prepare,
-                initargs=(self._source,),
-            )
-        return self._pool
+    async def _run_elsewhere(
+        self, executor: Executor, name: str, url: str, message: bytes
+    ) -> bytes:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await asyncio.wrap_future(
+                    executor.submit(answer_elsewhere, self._source, message)
+                )
+        except BrokenExecutor as exc:
+            raise CallbackCrashed(
+                f"the given executor broke while {name} ran: {exc}", callback=name, url=url
+            ) from exc
+        except TimeoutError as exc:
+            assert self._timeout_s is not None
+            raise CallbackTimedOut(
+                f"{name} ran longer than {self._timeout_s:g} s in the given executor",
+                callback=name,
+                url=url,
+                after_s=self._timeout_s,
+            ) from exc
 
     async def aclose(self, patience_s: float) -> None:
-        """End the workers; those that haven't ended after `patience_s` seconds are killed."""
-        pool, self._pool = self._pool, None
-        if pool is None:
-            return
-        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        """End our workers; those that haven't ended after `patience_s` seconds are killed.
 
-        def end() -> None:
-            workers = list((pool._processes or {}).values())
-            watchdog = threading.Timer(patience_s, _kill, (workers,))
-            watchdog.daemon = True
-            watchdog.start()
-            pool.shutdown(wait=True, cancel_futures=True)
-            watchdog.cancel()
-            loop.call_soon_threadsafe(ended.set)
-
-        threading.Thread(target=end, name="scrapekit process lane's end", daemon=True).start()
-        await ended.wait()
+        A given executor is not touched.
+        """
+        await self._pool.aclose(patience_s)
 
 
-def _kill(workers: Iterable[BaseProcess]) -> None:
-    for worker in workers:
-        worker.kill()
+def answer_elsewhere(source: SpiderSource, message: bytes) -> bytes:
+    """What a given executor runs. Log records stay where it runs."""
+    return answer_job(source, message, [])
 
 
 def _unpack(answer: bytes) -> tuple[list[Any], Cost]:
-    results, raised, cost = pickle.loads(answer)
-    if raised is not None:
-        error, place, trace = raised
-        error.remote_place, error.remote_traceback, error.cost = place, trace, cost
-        raise error
-    return results, cost
+    results, raised, cost, records = pickle.loads(answer)
+    _log(records)
+    if raised is None:
+        return results, cost
+    error, place, trace = raised
+    error.remote_place, error.remote_traceback, error.cost = place, trace, cost
+    raise error
+
+
+def _log(records: Iterable[dict[str, Any]]) -> None:
+    """Say in our logging what was logged in a worker."""
+    for fields in records:
+        record = logging.makeLogRecord(fields)
+        logger = logging.getLogger(record.name)
+        if logger.isEnabledFor(record.levelno):
+            logger.handle(record)
