@@ -103,10 +103,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Product, Meta(description="The User-Agent header, and the name looked up in robots.txt.")
     ] = f"scrapekit/{__version__}"
     headers: Annotated[
-        Mapping[_Token, _FieldValue], Meta(description="Headers sent with every request.")
+        Mapping[_Token, _FieldValue],
+        Meta(description="Headers to send; what may be secret goes to start requests' origins only."),
     ] = msgspec.field(default_factory=dict)
     cookies: Annotated[
-        Mapping[_Token, _CookieValue], Meta(description="Cookies sent with every request.")
+        Mapping[_Token, _CookieValue],
+        Meta(description="Cookies to send; they go to the start requests' origins only."),
     ] = msgspec.field(default_factory=dict)
     proxy: Annotated[
         _ProxyURL | None,
