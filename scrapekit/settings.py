@@ -104,7 +104,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = f"scrapekit/{__version__}"
     headers: Annotated[
         Mapping[_Token, _FieldValue],
-        Meta(description="Headers to send; what may be secret goes to start requests' origins only."),
+        Meta(description="Headers to send; private ones go to the start requests' origins only."),
     ] = msgspec.field(default_factory=dict)
     cookies: Annotated[
         Mapping[_Token, _CookieValue],
