@@ -27,7 +27,7 @@ class LogObserver:
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, Failed):
             self._failed(event)
-        elif isinstance(event, RetryScheduled):
+        elif isinstance(event, RetryScheduled) and logger.isEnabledFor(logging.INFO):
             logger.info(
                 "%s: try %d failed (%s: %s), again in %.1f s",
                 printable(event.request.url),
@@ -36,7 +36,7 @@ class LogObserver:
                 printable(str(event.error)),
                 event.due - event.at,
             )
-        elif isinstance(event, RequestsDropped):
+        elif isinstance(event, RequestsDropped) and logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "dropped %d (%s), such as %s", event.count, event.reason, printable(event.example)
             )

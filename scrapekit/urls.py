@@ -105,8 +105,11 @@ class Base:
 
 def origin(href: str) -> str:
     """scheme://host[:port] of a canonical URL; the port only where it isn't the default."""
-    scheme, authority = _scheme_and_authority(href)
-    return f"{scheme}//{authority.rpartition('@')[2]}"
+    end = href.index("/", 8)
+    if "@" in href[:end]:
+        scheme, authority = _scheme_and_authority(href)
+        return f"{scheme}//{authority.rpartition('@')[2]}"
+    return href[:end]
 
 
 def host(href: str) -> str:
