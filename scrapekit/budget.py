@@ -14,8 +14,6 @@ always; what one account holds is bounded by `max_body_bytes`.
 Belongs to the thread of one event loop.
 """
 
-# ruff: noqa: SLF001  an account and its budget are one mechanism in two objects
-
 from __future__ import annotations
 
 import asyncio
@@ -82,26 +80,34 @@ class ByteBudget:
 
     def _withdraw(self, future: asyncio.Future[None], wish: _Wish) -> None:
         """Undo a wish whose task was cancelled, be it still in the queue or granted just now."""
-        if self._waiting.pop(future, None) is None:
+        self._waiting.pop(future, None)
+        if not future.cancelled():
             self._give_back(wish.account, wish.size)
+            # Only a wish that was granted after waiting can come here, and it alone made the
+            # account the overdrawer: overdrawers don't wait.
+            self._retire(wish.account)
         self._admit()
 
     def _admit(self) -> None:
         """Grant wishes from the head of the queue, as far as they go."""
         while self._waiting:
             future, (account, size) = next(iter(self._waiting.items()))
-            if self.used + size > self.limit:
-                if self._overdrawer is not None:
-                    return
-                self._overdrawer = account
+            if not future.cancelled():
+                if self.used + size > self.limit:
+                    if self._overdrawer is not None:
+                        return
+                    self._overdrawer = account
+                self._charge(account, size)
+                future.set_result(None)
             del self._waiting[future]
-            self._charge(account, size)
-            future.set_result(None)
+
+    def _retire(self, account: Account) -> None:
+        if self._overdrawer is account:
+            self._overdrawer = None
 
     def _close(self, account: Account) -> None:
         self._give_back(account, account.held)
-        if self._overdrawer is account:
-            self._overdrawer = None
+        self._retire(account)
         self._admit()
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
 
 from scrapekit.errors import BodyTruncated, ProtocolError, Refused
 
@@ -80,12 +81,12 @@ class Connector(aiohttp.TCPConnector):
         super().__init__(**options)
         self.lines: dict[ResponseHandler, Line] = {}
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+    async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         connection = await super().connect(*args, **kwargs)
-        while connection.protocol in self.lines and connection.protocol.should_close:
+        while (wire := _wire(connection)) in self.lines and wire.should_close:
             connection.close()
             connection = await super().connect(*args, **kwargs)
-        self._enlist(connection.protocol)
+        self._enlist(wire)
         return connection
 
     def _enlist(self, wire: ResponseHandler) -> None:
@@ -108,6 +109,11 @@ class Connector(aiohttp.TCPConnector):
         return [wire.closed for wire in self.lines if wire.closed is not None]
 
 
+def _wire(connection: Connection) -> ResponseHandler:
+    assert connection.protocol is not None  # only a closed one has none
+    return connection.protocol
+
+
 class Answer(aiohttp.ClientResponse):
     """A response that knows its connection."""
 
@@ -116,9 +122,9 @@ class Answer(aiohttp.ClientResponse):
         self._lines = lines
         self._wire: ResponseHandler | None = None
 
-    async def start(self, connection: Any) -> aiohttp.ClientResponse:
-        self._wire = connection.protocol
-        line = self._lines.get(connection.protocol)
+    async def start(self, connection: Connection) -> aiohttp.ClientResponse:
+        self._wire = _wire(connection)
+        line = self._lines.get(self._wire)
         if line is None:
             raise HungUp("the connection broke as soon as it was made")
         try:

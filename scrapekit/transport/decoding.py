@@ -67,8 +67,8 @@ def decoder(codings: str, *, max_input: int = sys.maxsize) -> Decoder | None:
         raise BodyUndecodable(
             f"the body has {len(names)} content codings on top of each other; 2 is the limit"
         )
-    stages = [_decoder(name) for name in reversed(names)]
-    return stages[0] if len(stages) == 1 else _Chain(*stages, max_input)
+    last = _decoder(names[0])
+    return last if len(names) == 1 else _Chain(_decoder(names[1]), last, max_input)
 
 
 def accepted() -> str:

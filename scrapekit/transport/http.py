@@ -49,22 +49,21 @@ _MAX_BYTES_IN_ONE_GO: Final = 1_048_576
 class HttpTransport:
     """The real Transport. Open it with `async with`, inside the loop that will use it.
 
-    `headers` go with every request to whatever origin, so they hold nothing private; a request's
-    own headers win over them. `resolver` and `socket_factory` are aiohttp's; a socket factory
-    sees every address before it is dialled and may raise Refused.
+    `settings.headers` go with every request to whatever origin, so they must hold nothing
+    private; a request's own headers win over them. `settings.cookies` aren't looked at.
+    `resolver` and `socket_factory` are aiohttp's; the factory sees every address before it is
+    dialled, and may raise Refused.
     """
 
     def __init__(
         self,
         settings: Settings,
         *,
-        headers: Mapping[str, str] | None = None,
         resolver: AbstractResolver | None = None,
         socket_factory: SocketFactory | None = None,
         clock: Clock | None = None,
     ) -> None:
         self._settings = settings
-        self._headers = headers or {}
         self._resolver = resolver
         self._socket_factory = socket_factory
         self._clock = clock or SystemClock()
@@ -89,8 +88,7 @@ class HttpTransport:
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             response_class=cast("type[aiohttp.ClientResponse]", answer),
-            headers=_merged(_default_headers(settings), self._headers),
-            skip_auto_headers=["Content-Type"],
+            headers=_default_headers(settings),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=settings.proxy,
@@ -148,6 +146,8 @@ class HttpTransport:
                 URL(request.url, encoded=True),
                 headers=_headers(request),
                 data=_payload(request.body),
+                # aiohttp would call every body without a type application/octet-stream.
+                skip_auto_headers=None if request.method == "GET" else ("Content-Type",),
                 allow_redirects=False,
             )
         except aiohttp.ClientError:  # some of them are ValueErrors too
@@ -170,12 +170,13 @@ class HttpTransport:
         return body
 
 
-def _default_headers(settings: Settings) -> dict[str, str]:
-    return {
-        "User-Agent": settings.user_agent,
-        "Accept": _ACCEPT,
-        "Accept-Encoding": accepted(),
-    }
+def _default_headers(settings: Settings) -> CIMultiDict[str]:
+    headers = CIMultiDict(
+        {"User-Agent": settings.user_agent, "Accept": _ACCEPT, "Accept-Encoding": accepted()}
+    )
+    for name, value in settings.headers.items():
+        headers[name] = value
+    return headers
 
 
 def _headers(request: Request) -> Mapping[str, str] | None:
@@ -186,13 +187,6 @@ def _headers(request: Request) -> Mapping[str, str] | None:
     pairs = [*headers.popall("Cookie", []), *map("=".join, request.cookies.items())]
     headers["Cookie"] = "; ".join(pairs)
     return headers
-
-
-def _merged(headers: Mapping[str, str], over: Mapping[str, str]) -> CIMultiDict[str]:
-    merged = CIMultiDict(headers)
-    for name, value in over.items():
-        merged[name] = value
-    return merged
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:

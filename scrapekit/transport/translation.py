@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -24,6 +27,8 @@ FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What `translate` knows."""
 
 _MAX_REASON: Final = 300
+_OWN_NUMBERS: Final = (ssl.SSLError, socket.gaierror)
+"""OSErrors whose errno isn't the system's."""
 
 
 class _Failure(NamedTuple):
@@ -102,9 +107,13 @@ def _reason(error: BaseException) -> str:
 
 
 def _words(error: BaseException) -> object:
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"status {error.status}"
     if isinstance(error, aiohttp.ClientPayloadError) and error.__cause__ is not None:
         error = error.__cause__
     error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
+    if isinstance(error, OSError) and error.errno and not isinstance(error, _OWN_NUMBERS):
+        return os.strerror(error.errno)
     return (
         getattr(error, "verify_message", None)
         or getattr(error, "message", None)
