@@ -1,0 +1,169 @@
+"""README.md is true: its blocks run, its tables are those of the code, its links lead somewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
+
+import scrapekit
+from scrapekit.importing import import_file
+from scrapekit.testing import FakeTransport
+from tests import readme
+from tests.programs import EXAMPLES, ROOT, run
+
+FIRST = """
+<div class="quote"><q class="text">So it goes.</q><b class="author">Vonnegut</b></div>
+<li class="next"><a href="/page/2/">next</a></li>
+"""
+SECOND = """
+<div class="quote"><q class="text">Reader, I married him.</q><b class="author">Brontë</b></div>
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where a reader would be who has saved each Python block under its name."""
+    for block in readme.blocks("python"):
+        name = block.note.removeprefix("file: ")
+        (tmp_path / name).write_text(block.text, encoding="utf-8")
+    (tmp_path / "examples").symlink_to(EXAMPLES)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+@pytest.fixture
+async def quotes_url() -> AsyncIterator[str]:
+    """A site like quotes.toscrape.com, on this machine."""
+
+    async def page(request: web.Request) -> web.Response:
+        html = SECOND if "2" in request.path else FIRST
+        return web.Response(text=html, content_type="text/html")
+
+    app = web.Application()
+    app.add_routes([web.get("/", page), web.get("/page/2/", page)])
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
+
+
+def command(note: str) -> list[str]:
+    """The arguments of the scrapekit command in the console block with that note."""
+    (block,) = [block for block in readme.blocks("console") if block.note == note]
+    (line,) = [part.strip() for part in block.text.split("&&") if "scrapekit crawl" in part]
+    return line.split()[1:]
+
+
+def test_every_block_is_tested_here() -> None:
+    notes = [block.note for block in readme.blocks("python")]
+    assert notes == [f"file: {name}.py" for name in ("quotes", "embedded", "lanes", "test_quotes")]
+    assert [block.note for block in readme.blocks("console")] == [
+        "run",
+        "not run: it is what runs this",
+        "run with a start URL on this machine",
+    ]
+
+
+def test_the_first_command_crawls_the_demo_shop(folder: Path) -> None:
+    program = run("-m", "scrapekit", *command("run"), cwd=folder)
+    assert program.returncode == 0, program.stderr
+    assert len((folder / "products.jsonl").read_text().splitlines()) == 39
+    (report,) = [block.text for block in readme.blocks("text") if block.note == "report"]
+    assert _without_measures(report) in _without_measures(program.stderr)
+
+
+def test_the_second_command_is_the_one_that_ci_runs() -> None:
+    (block,) = [block for block in readme.blocks("console") if block.note.startswith("not run")]
+    install, test = block.text.rsplit("&&", 1)
+    ci = (ROOT / ".ci" / "run").read_text()
+    assert test.strip() == "python -m pytest"
+    assert "\ncheck python -m pytest\n" in ci
+    assert "pip install -e . --group test" in install
+
+
+def test_the_first_spider_is_the_example() -> None:
+    (spider,) = [b.text for b in readme.blocks("python") if b.note == "file: quotes.py"]
+    assert (EXAMPLES / "quotes.py").read_text().endswith(spider)
+
+
+async def test_the_first_spider_runs_by_the_command_that_is_given(
+    folder: Path, quotes_url: str
+) -> None:
+    here = ["-a", f'start_urls=["{quotes_url}"]']
+    arguments = command("run with a start URL on this machine")
+    program = await asyncio.to_thread(run, "-m", "scrapekit", *arguments, *here, cwd=folder)
+    assert program.returncode == 0, program.stderr
+    items = [json.loads(line) for line in (folder / "quotes.jsonl").open(encoding="utf-8")]
+    assert items == [
+        {"text": "So it goes.", "author": "Vonnegut"},
+        {"text": "Reader, I married him.", "author": "Brontë"},
+    ]
+
+
+async def test_the_embedded_crawl_gives_its_items_and_a_report(
+    folder: Path,
+    quotes_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    embedded = import_file(folder / "embedded.py")
+    monkeypatch.setattr(embedded.Quotes, "start_urls", [quotes_url])
+    assert await embedded.authors() == {"Vonnegut", "Brontë"}
+    assert "quotes: finished after" in capsys.readouterr().out
+
+
+async def test_callbacks_run_in_the_lanes_that_their_comments_name(folder: Path) -> None:
+    shop = "https://shop.example"
+    web = FakeTransport(
+        {
+            f"{shop}/": '<a class="product" href="/tea">tea</a>',
+            f"{shop}/tea": '<h1>Tea</h1><a class="reviews" href="/tea/reviews">all</a>',
+            f"{shop}/tea/reviews": "<article>rather good tea</article>",
+        }
+    )
+    spider = import_file(folder / "lanes.py").Reviews()
+    async with scrapekit.crawl(spider, transport=web, settings={"processes": 1}) as run_:
+        items: list[Any] = [item async for item in run_]
+    assert items == [{"name": "Tea"}, {"words": 3}]
+    assert spider.pages == 1
+    assert {cost.callback: cost.lane for cost in run_.report.callbacks} == {
+        "parse": "loop",
+        "parse_product": "thread",
+        "parse_reviews": "process",
+    }
+
+
+async def test_the_tests_of_the_spider_pass(folder: Path) -> None:
+    tests = import_file(folder / "test_quotes.py")
+    await tests.test_a_quote_has_text_and_author()
+    await tests.test_the_next_page_is_followed()
+
+
+def test_the_table_of_settings_is_that_of_the_code() -> None:
+    assert readme.settings_table() == readme.made_settings_table(), (
+        "run `python -m tests.readme`, which writes the table anew"
+    )
+
+
+def test_links_lead_to_files_of_the_checkout() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", readme.text())
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def _without_measures(report: str) -> str:
+    """A report without what differs from run to run: times, rates and the shop's port."""
+    report = re.sub(r"[\d.]+ (ms|s|min)\b", "TIME", report)
+    report = re.sub(r"\([\d.,]+/s\)", "RATE", report)
+    return re.sub(r"127\.0\.0\.1:\d+", "HOST", report)
