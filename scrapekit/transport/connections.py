@@ -55,6 +55,11 @@ def refusing(factory: SocketFactory) -> SocketFactory:
     return make
 
 
+def broken_framing() -> ProtocolError:
+    """The error for a body whose chunks are none."""
+    return ProtocolError("the body breaks the framing of HTTP")
+
+
 class Line:
     """One connection, from its making to the closing of its socket."""
 
@@ -71,7 +76,7 @@ class Line:
         """End the wait for a body that aiohttp has given up without telling its reader."""
         content = self.content
         if content is not None and not content.is_eof() and content.exception() is None:
-            content.set_exception(ProtocolError("the body breaks the framing of HTTP"))
+            content.set_exception(broken_framing())
 
 
 class Connector(aiohttp.TCPConnector):

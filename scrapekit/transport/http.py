@@ -22,7 +22,7 @@ from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.transport.body import read_body, too_large
-from scrapekit.transport.connections import Answer, Connector, refusing
+from scrapekit.transport.connections import Answer, Connector, broken_framing, refusing
 from scrapekit.transport.decoding import accepted
 from scrapekit.transport.translation import FOREIGN, translate
 
@@ -164,7 +164,13 @@ class HttpTransport:
         limit = self._settings.max_body_bytes
         if not codings and (answer.content_length or 0) > limit:
             raise too_large(limit)
-        body = await read_body(content.readany, codings, account, limit)
+        try:
+            body = await read_body(content.readany, codings, account, limit)
+        except RuntimeError as exc:
+            # aiohttp's word for reading on after broken framing, before `Line.lost` is called.
+            if answer.connection is None or not answer.connection.closed:
+                raise
+            raise broken_framing() from exc
         if isinstance(answer, Answer):
             answer.check_end()
         return body

@@ -564,6 +564,41 @@ async def test_a_chunk_that_breaks_the_framing_later_ends_the_wait() -> None:
     assert caught.value.url == server.url()
 
 
+async def test_reading_on_while_broken_framing_closes_the_connection_is_no_crash() -> None:
+    begun = asyncio.Event()
+
+    async def reply(exchange: Exchange) -> None:
+        await exchange.send(chunked(b"hello"))
+        await begun.wait()
+        await exchange.send(b"zz\r\nhello\r\n")
+
+    budget = ByteBudget(1)
+    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+        with budget.account() as full, budget.account() as overdrawer:
+            assert full.try_take(1)
+            await overdrawer.take(1)
+            async with fetching(transport, server.url(), budget) as (page, account):
+                await account.waiting.wait()
+                (wire,) = transport._connector.lines  # type: ignore[union-attr]
+                lost = wire.connection_lost
+
+                def make_room_and_lose(exc: BaseException | None) -> None:
+                    overdrawer.__exit__(None, None, None)
+                    lost(exc)
+
+                wire.connection_lost = make_room_and_lose  # type: ignore[method-assign]
+                begun.set()
+                with pytest.raises(ProtocolError, match="framing"):
+                    await page
+
+
+async def test_an_error_of_the_account_stays_what_it_is() -> None:
+    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+        account = ByteBudget(100).account()
+        with pytest.raises(RuntimeError, match="inside its `with` block"):
+            await transport.fetch(Request(server.url()), account)
+
+
 # ---- connections that fail
 
 
