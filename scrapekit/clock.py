@@ -43,6 +43,10 @@ class _ManualTimer:
     def __init__(self, call: Callable[[], None]) -> None:
         self._call: Callable[[], None] | None = call
 
+    @property
+    def is_cancelled(self) -> bool:
+        return self._call is None
+
     def cancel(self) -> None:
         self._call = None
 
@@ -60,7 +64,8 @@ class ManualClock:
         self._order = itertools.count()
 
     def __repr__(self) -> str:
-        return f"<ManualClock now={self._now} timers={len(self._timers)}>"
+        timers = sum(not timer.is_cancelled for _, _, timer in self._timers)
+        return f"<ManualClock now={self._now} timers={timers}>"
 
     def now(self) -> float:
         return self._now
@@ -84,4 +89,6 @@ class ManualClock:
 
     def next_timer(self) -> float | None:
         """When the next call is due, for tests that jump from date to date."""
+        while self._timers and self._timers[0][2].is_cancelled:
+            heapq.heappop(self._timers)
         return self._timers[0][0] if self._timers else None
