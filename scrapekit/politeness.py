@@ -9,19 +9,26 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
+
+_NOW: Final = float("-inf")
+"""The date of what may go. Earlier than any other, so that of two such entries the priority
+decides, not which was booked first."""
 
 
 @dataclass(slots=True)
 class _Origin:
     delay_s: float
     in_flight: int = 0
-    free_at: float = 0.0
+    started_at: float = _NOW
+    """When the last request went."""
+    free_at: float = _NOW
     """No request before this date: the delay since the last one, or the site's own wish."""
     entry: int = -1
     """The number of the valid heap entry; -1 for none."""
-    rank: tuple[float, int] = field(default=(0.0, 0))
-    """(date, -priority) of that entry."""
+    rank: tuple[float, int] = (_NOW, 0)
+    """(date, -priority) of that entry. The date is not before `free_at`."""
 
 
 class Politeness:
@@ -53,32 +60,39 @@ class Politeness:
         if origin.in_flight >= self._concurrency:
             return False
         date = max(due, origin.free_at)
-        rank = (max(date, now), -priority)
-        if origin.entry >= 0 and origin.rank <= rank:
+        if date <= now:
+            date = _NOW
+        if origin.entry >= 0 and origin.rank <= (date, -priority):
             return False
-        origin.entry = next(self._numbers)
-        origin.rank = rank
-        if date > now:
-            heapq.heappush(self._calendar, (date, origin.entry, priority, name))
-            return False
-        heapq.heappush(self._ready, (-priority, origin.entry, name))
-        return True
+        self._enter(name, origin, date, priority)
+        return date == _NOW
 
     def pick(self, now: float) -> str | None:
         """Take the origin whose turn it is: highest priority first, then whoever waits longest."""
-        self._due(now)
+        self.due(now)
         while self._ready:
             _, entry, name = heapq.heappop(self._ready)
-            if self._take(name, entry):
+            origin = self._valid(name, entry)
+            if origin is not None:
+                origin.entry = -1
                 return name
         return None
+
+    def due(self, now: float) -> int:
+        """Let those go whose date has come; how many origins can be picked now, at most."""
+        while self._calendar and self._calendar[0][0] <= now:
+            _, entry, priority, name = heapq.heappop(self._calendar)
+            origin = self._valid(name, entry)
+            if origin is not None:
+                origin.rank = (_NOW, -priority)
+                heapq.heappush(self._ready, (-priority, entry, name))
+        return len(self._ready)
 
     def next_date(self) -> float | None:
         """When the next waiting origin may be fetched; None if none waits for a date."""
         while self._calendar:
             date, entry, _, name = self._calendar[0]
-            origin = self._origins.get(name)
-            if origin is not None and origin.entry == entry:
+            if self._valid(name, entry) is not None:
                 return date
             heapq.heappop(self._calendar)
         return None
@@ -87,7 +101,8 @@ class Politeness:
         """A request to the origin is on its way."""
         origin = self._origins[name]
         origin.in_flight += 1
-        origin.free_at = max(origin.free_at, now + origin.delay_s)
+        origin.started_at = now
+        self._not_before(name, origin, now + origin.delay_s)
 
     def finished(self, name: str, now: float) -> None:
         """A request to the origin has ended. Forgets the origin if nothing is left to know."""
@@ -100,27 +115,31 @@ class Politeness:
     def hold(self, name: str, until: float) -> None:
         """Nothing more to this origin before `until` (its Retry-After, say)."""
         origin = self._origins.setdefault(name, _Origin(self._delay_s))
-        origin.free_at = max(origin.free_at, until)
+        self._not_before(name, origin, until)
 
     def slow_down(self, name: str, delay_s: float) -> None:
         """At least `delay_s` seconds between two requests (robots.txt's Crawl-delay)."""
         origin = self._origins.setdefault(name, _Origin(self._delay_s))
         origin.delay_s = max(origin.delay_s, delay_s)
+        self._not_before(name, origin, origin.started_at + origin.delay_s)
 
-    def _due(self, now: float) -> None:
-        while self._calendar and self._calendar[0][0] <= now:
-            _, entry, priority, name = heapq.heappop(self._calendar)
-            origin = self._origins.get(name)
-            if origin is None or origin.entry != entry:
-                continue
-            if origin.free_at > now:
-                heapq.heappush(self._calendar, (origin.free_at, entry, priority, name))
-            else:
-                heapq.heappush(self._ready, (-priority, entry, name))
+    def _not_before(self, name: str, origin: _Origin, date: float) -> None:
+        if date <= origin.free_at:
+            return
+        origin.free_at = date
+        booked_for, negative = origin.rank
+        if origin.entry >= 0 and booked_for < origin.free_at:
+            self._enter(name, origin, origin.free_at, -negative)
 
-    def _take(self, name: str, entry: int) -> bool:
+    def _enter(self, name: str, origin: _Origin, date: float, priority: int) -> None:
+        entry = origin.entry = next(self._numbers)
+        origin.rank = (date, -priority)
+        if date == _NOW:
+            heapq.heappush(self._ready, (-priority, entry, name))
+        else:
+            heapq.heappush(self._calendar, (date, entry, priority, name))
+
+    def _valid(self, name: str, entry: int) -> _Origin | None:
+        """The origin, if that is still its entry."""
         origin = self._origins.get(name)
-        if origin is None or origin.entry != entry:
-            return False
-        origin.entry = -1
-        return True
+        return origin if origin is not None and origin.entry == entry else None

@@ -98,10 +98,12 @@ class Scheduler:
     def hold(self, origin: str, until: float) -> None:
         """Nothing more to an origin before `until`."""
         self._politeness.hold(origin, until)
+        self._set_timer()
 
     def slow_down(self, origin: str, delay_s: float) -> None:
         """At least `delay_s` seconds between two requests to an origin."""
         self._politeness.slow_down(origin, delay_s)
+        self._set_timer()
 
     def close(self) -> None:
         """Hand out nothing more. What is leased can still be settled."""
@@ -134,7 +136,9 @@ class Scheduler:
         return None
 
     def _book(self, origins: Iterable[str]) -> None:
-        """Tell politeness what origins have next; wake someone for each that may go now."""
+        """Tell politeness what origins have next; wake someone for each that may go, now or
+        when its date comes.
+        """
         now = self._clock.now()
         going = 0
         for origin in dict.fromkeys(origins):
@@ -142,6 +146,7 @@ class Scheduler:
             if head is not None:
                 going += self._politeness.book(origin, head.priority, head.due, now)
         self._wake(going)
+        self._set_timer()
 
     def _settled(self, lease: Lease, new: Sequence[Request] = ()) -> None:
         self._politeness.finished(lease.origin, self._clock.now())
@@ -150,7 +155,6 @@ class Scheduler:
             self._wake_all()
 
     async def _wait(self) -> None:
-        self._set_timer()
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         try:
@@ -189,7 +193,7 @@ class Scheduler:
 
     def _set_timer(self) -> None:
         date = self._politeness.next_date()
-        if date is None or date >= self._timer_at:
+        if date is None or date >= self._timer_at or self.closed:
             return
         if self._timer is not None:
             self._timer.cancel()
@@ -198,4 +202,5 @@ class Scheduler:
 
     def _ring(self) -> None:
         self._timer, self._timer_at = None, float("inf")
-        self._wake(1)
+        self._wake(self._politeness.due(self._clock.now()))
+        self._set_timer()

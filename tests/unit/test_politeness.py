@@ -1,0 +1,379 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from scrapekit.politeness import Politeness
+
+
+def polite(*, concurrency: int = 8, delay_s: float = 0.0) -> Politeness:
+    return Politeness(concurrency=concurrency, delay_s=delay_s)
+
+
+def take(politeness: Politeness, now: float) -> str | None:
+    """Pick and start, as the scheduler does."""
+    name = politeness.pick(now)
+    if name is not None:
+        politeness.started(name, now)
+    return name
+
+
+def test_an_origin_with_a_request_can_be_picked_once_per_booking() -> None:
+    politeness = polite()
+    assert politeness.book("a", 0, 0.0, now=1.0)
+    assert politeness.pick(1.0) == "a"
+    assert politeness.pick(1.0) is None
+
+
+def test_booking_what_is_booked_already_wakes_nobody() -> None:
+    politeness = polite()
+    assert politeness.book("a", 0, 0.0, now=1.0)
+    assert not politeness.book("a", 0, 0.0, now=2.0)
+    assert not politeness.book("a", -1, 0.0, now=2.0)
+    assert politeness.pick(2.0) == "a"
+    assert politeness.pick(2.0) is None
+
+
+def test_the_origin_with_the_highest_priority_goes_first() -> None:
+    politeness = polite()
+    for name, priority in (("low", -3), ("high", 7), ("middle", 0)):
+        politeness.book(name, priority, 0.0, now=1.0)
+    assert [politeness.pick(1.0) for _ in range(3)] == ["high", "middle", "low"]
+
+
+def test_a_higher_priority_that_comes_later_moves_its_origin_ahead() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 0.0, now=1.0)
+    politeness.book("b", 5, 0.0, now=2.0)
+    assert politeness.book("a", 10, 0.0, now=3.0)
+    assert [politeness.pick(4.0) for _ in range(3)] == ["a", "b", None]
+
+
+def test_among_equal_priorities_whoever_waits_longest_goes_first() -> None:
+    politeness = polite()
+    for name in "cab":
+        politeness.book(name, 0, 0.0, now=1.0)
+    turns = []
+    for _ in range(6):
+        picked = take(politeness, 1.0)
+        assert picked is not None
+        turns.append(picked)
+        politeness.book(picked, 0, 0.0, now=1.0)
+    assert turns == ["c", "a", "b", "c", "a", "b"]
+
+
+def test_no_more_requests_than_the_limit_are_on_their_way() -> None:
+    politeness = polite(concurrency=2)
+    for _ in range(2):
+        politeness.book("a", 0, 0.0, now=1.0)
+        assert take(politeness, 1.0) == "a"
+    assert not politeness.book("a", 0, 0.0, now=1.0)
+    assert politeness.pick(1.0) is None
+    politeness.finished("a", 2.0)
+    assert politeness.book("a", 0, 0.0, now=2.0)
+    assert politeness.pick(2.0) == "a"
+
+
+def test_the_delay_counts_from_the_last_start() -> None:
+    politeness = polite(delay_s=10.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    assert take(politeness, 100.0) == "a"
+    assert not politeness.book("a", 0, 0.0, now=101.0)
+    assert politeness.next_date() == 110.0
+    assert politeness.pick(109.999) is None
+    assert politeness.pick(110.0) == "a"
+
+
+def test_a_request_of_a_later_date_waits_for_it() -> None:
+    politeness = polite()
+    assert not politeness.book("a", 0, 50.0, now=1.0)
+    assert politeness.next_date() == 50.0
+    assert politeness.pick(49.0) is None
+    assert politeness.pick(50.0) == "a"
+
+
+def test_an_earlier_date_takes_the_place_of_a_later_one() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 50.0, now=1.0)
+    politeness.book("a", 0, 20.0, now=1.0)
+    assert politeness.next_date() == 20.0
+    assert politeness.pick(20.0) == "a"
+    assert politeness.pick(50.0) is None
+    assert politeness.next_date() is None
+
+
+def test_a_held_origin_waits_even_if_it_could_go_before() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 0.0, now=1.0)
+    politeness.book("b", 0, 0.0, now=1.0)
+    politeness.hold("a", 30.0)
+    assert politeness.pick(2.0) == "b"
+    assert politeness.pick(2.0) is None
+    assert politeness.next_date() == 30.0
+    assert politeness.pick(30.0) == "a"
+
+
+def test_a_second_hold_never_shortens_the_first() -> None:
+    politeness = polite()
+    politeness.hold("a", 30.0)
+    politeness.hold("a", 20.0)
+    politeness.book("a", 0, 0.0, now=1.0)
+    assert politeness.next_date() == 30.0
+
+
+def test_a_held_origin_keeps_its_priority() -> None:
+    politeness = polite()
+    politeness.book("a", 5, 0.0, now=1.0)
+    politeness.book("b", 3, 0.0, now=1.0)
+    politeness.hold("a", 30.0)
+    politeness.hold("b", 30.0)
+    assert [politeness.pick(30.0), politeness.pick(30.0)] == ["a", "b"]
+
+
+def test_a_crawl_delay_counts_from_the_request_before_it_was_known() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    politeness.slow_down("a", 10.0)
+    assert politeness.pick(101.0) is None
+    assert politeness.next_date() == 110.0
+    assert take(politeness, 110.0) == "a"
+    politeness.book("a", 0, 0.0, now=110.0)
+    assert politeness.next_date() == 120.0
+
+
+def test_a_crawl_delay_never_shortens_the_setting() -> None:
+    politeness = polite(delay_s=10.0)
+    politeness.slow_down("a", 2.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    assert politeness.next_date() == 110.0
+
+
+def test_a_crawl_delay_outlives_the_requests() -> None:
+    politeness = polite()
+    politeness.slow_down("a", 10.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.finished("a", 500.0)
+    politeness.book("a", 0, 0.0, now=501.0)
+    take(politeness, 501.0)
+    politeness.book("a", 0, 0.0, now=502.0)
+    assert politeness.next_date() == 511.0
+
+
+def test_origins_of_which_nothing_is_left_to_know_are_forgotten() -> None:
+    politeness = polite()
+    for number in range(100):
+        politeness.book(f"o{number}", 0, 0.0, now=1.0)
+    for _ in range(100):
+        name = take(politeness, 1.0)
+        assert name is not None
+        politeness.finished(name, 2.0)
+    assert repr(politeness) == "<Politeness origins=0 ready=0 dated=0>"
+
+
+def test_a_date_of_an_origin_that_was_forgotten_and_came_back_is_void() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 50.0, now=1.0)
+    politeness.book("a", 0, 0.0, now=1.0)
+    take(politeness, 1.0)
+    politeness.finished("a", 2.0)
+    politeness.book("a", 0, 0.0, now=3.0)
+    assert take(politeness, 3.0) == "a"
+    assert politeness.pick(50.0) is None
+
+
+class Counted(int):
+    """An integer that counts how often it is compared, and so how much a heap has to do."""
+
+    comparisons = 0
+
+    def __neg__(self) -> Counted:
+        return Counted(-int(self))
+
+    def __eq__(self, other: object) -> bool:
+        Counted.comparisons += 1
+        return int(self) == other
+
+    def __lt__(self, other: int) -> bool:
+        return int(self) < other
+
+    __hash__ = int.__hash__
+
+
+def test_a_step_costs_the_logarithm_of_the_number_of_origins() -> None:
+    politeness = polite(delay_s=5.0)
+    origins = 10_000
+    priority = Counted(0)
+    for number in range(origins):
+        politeness.book(f"o{number}", priority, 0.0, now=1.0)
+    Counted.comparisons = 0
+    for turn in range(2):
+        for _ in range(origins):
+            name = take(politeness, 1.0 + 5 * turn)
+            assert name is not None
+            politeness.finished(name, 1.0 + 5 * turn)
+            politeness.book(name, priority, 0.0, now=1.0 + 5 * turn)
+    assert Counted.comparisons / (2 * origins) < 4 * math.log2(origins)
+
+
+NAMES = ("a", "b", "c", "d")
+names = st.sampled_from(NAMES)
+small = st.integers(0, 6)
+
+
+class OneOrigin:
+    """What the model knows of an origin; requests are (priority, due)."""
+
+    def __init__(self) -> None:
+        self.requests: list[tuple[int, float]] = []
+        self.in_flight = 0
+        self.started_at = -math.inf
+        self.held_until = -math.inf
+        self.delay_s = 0.0
+
+    @property
+    def free_at(self) -> float:
+        return max(self.held_until, self.started_at + self.delay_s)
+
+    def head(self, now: float) -> tuple[int, float] | None:
+        """The highest priority among those that may go, else the earliest date."""
+        ready = [request for request in self.requests if request[1] <= now]
+        if ready:
+            return max(ready, key=lambda request: request[0])
+        return min(self.requests, key=lambda request: request[1], default=None)
+
+
+class ScanningModel(RuleBasedStateMachine):
+    """Politeness against a model that looks at every origin."""
+
+    dated = False
+
+    @initialize(limit=st.integers(1, 3), delay=small)
+    def start(self, limit: int, delay: int) -> None:
+        self.limit = limit
+        self.now = 100.0
+        self.politeness = polite(concurrency=limit, delay_s=float(delay))
+        self.origins = {name: OneOrigin() for name in NAMES}
+        for origin in self.origins.values():
+            origin.delay_s = float(delay)
+
+    def book(self, name: str) -> None:
+        head = self.origins[name].head(self.now)
+        if head is not None:
+            could_go = name in self.pickable()
+            goes = self.politeness.book(name, head[0], head[1], self.now)
+            assert could_go or not goes
+
+    def pickable(self) -> list[str]:
+        return [
+            name
+            for name, origin in self.origins.items()
+            if (head := origin.head(self.now)) is not None
+            and max(head[1], origin.free_at) <= self.now
+            and origin.in_flight < self.limit
+        ]
+
+    @rule(name=names, priority=st.integers(-2, 2), after=small)
+    def request(self, name: str, priority: int, after: int) -> None:
+        due = self.now + after if self.dated else 0.0
+        self.origins[name].requests.append((priority, due))
+        self.book(name)
+
+    @rule()
+    def pick(self) -> None:
+        pickable = self.pickable()
+        name = self.politeness.pick(self.now)
+        assert (name is None) == (not pickable)
+        if name is None:
+            return
+        assert name in pickable
+        origin = self.origins[name]
+        head = origin.head(self.now)
+        assert head is not None
+        if not self.dated:
+            best = max(self.origins[n].head(self.now) or (-9, 0) for n in pickable)
+            assert head[0] == best[0]
+        origin.requests.remove(head)
+        origin.in_flight += 1
+        origin.started_at = self.now
+        self.politeness.started(name, self.now)
+        self.book(name)
+
+    @precondition(lambda self: any(o.in_flight for o in self.origins.values()))
+    @rule(data=st.data())
+    def finish(self, data: st.DataObject) -> None:
+        busy = [name for name, origin in self.origins.items() if origin.in_flight]
+        name = data.draw(st.sampled_from(busy))
+        self.origins[name].in_flight -= 1
+        self.politeness.finished(name, self.now)
+        self.book(name)
+
+    @rule(name=names, seconds=small)
+    def hold(self, name: str, seconds: int) -> None:
+        origin = self.origins[name]
+        origin.held_until = max(origin.held_until, self.now + seconds)
+        self.politeness.hold(name, self.now + seconds)
+
+    @rule(name=names, delay=small)
+    def slow_down(self, name: str, delay: int) -> None:
+        origin = self.origins[name]
+        origin.delay_s = max(origin.delay_s, float(delay))
+        self.politeness.slow_down(name, float(delay))
+
+    @rule(seconds=small)
+    def advance(self, seconds: int) -> None:
+        self.now += seconds
+
+    @invariant()
+    def who_waits_for_a_date_is_told_no_later(self) -> None:
+        """While nobody can be picked, the next date is when somebody can."""
+        if self.politeness.due(self.now) or self.pickable():
+            return
+        dates = [
+            max(head[1], origin.free_at)
+            for origin in self.origins.values()
+            if (head := origin.head(self.now)) is not None and origin.in_flight < self.limit
+        ]
+        assert self.politeness.next_date() == min(dates, default=None)
+
+
+class DatedModel(ScanningModel):
+    """The same with requests that have dates of their own.
+
+    Politeness learns of an origin's head when it is booked, not when a date passes, so of these
+    only the limits and the dates are promised, not the order by priority.
+    """
+
+    dated = True
+
+
+TestAgainstAModelThatScans = ScanningModel.TestCase
+TestDatesAgainstAModelThatScans = DatedModel.TestCase
+
+
+@pytest.mark.parametrize("concurrency", [1, 3])
+def test_every_request_goes_in_the_end(concurrency: int) -> None:
+    politeness = polite(concurrency=concurrency, delay_s=2.0)
+    left = dict.fromkeys(NAMES, 20)
+    now = 0.0
+    for name in NAMES:
+        politeness.book(name, NAMES.index(name), 0.0, now)
+    while any(left.values()):
+        picked = take(politeness, now)
+        if picked is None:
+            date = politeness.next_date()
+            assert date is not None
+            now = date
+            continue
+        left[picked] -= 1
+        politeness.finished(picked, now)
+        if left[picked]:
+            politeness.book(picked, NAMES.index(picked), 0.0, now)
+    assert now == 38.0

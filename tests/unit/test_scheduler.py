@@ -1,0 +1,476 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapekit.clock import ManualClock
+from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.frontier.memory import MemoryFrontier
+from scrapekit.messages import Request
+from scrapekit.politeness import Politeness
+from scrapekit.scheduler import Scheduler
+
+START = 1_000_000.0
+
+
+class Bench:
+    """A scheduler with all that it needs, and the tasks that ask it for requests."""
+
+    def __init__(
+        self,
+        *,
+        concurrency: int = 8,
+        delay_s: float = 0.0,
+        backlog: int = 1000,
+        max_pages: int | None = None,
+    ) -> None:
+        self.clock = ManualClock(START)
+        self.frontier = MemoryFrontier()
+        self.grown: list[int] = []
+        self.scheduler = Scheduler(
+            self.frontier,
+            Politeness(concurrency=concurrency, delay_s=delay_s),
+            self.clock,
+            grow=self.grown.append,
+            backlog=backlog,
+            max_pages=max_pages,
+        )
+
+    async def add(self, *urls: str, **options: Any) -> Sequence[Request]:
+        return await self.scheduler.add([Request(url, **options) for url in urls])
+
+    async def lease(self) -> Lease:
+        """The next request, which is there already."""
+        task = self.ask()
+        await settle()
+        assert task.done()
+        lease = task.result()
+        assert lease is not None
+        return lease
+
+    def ask(self) -> asyncio.Task[Lease | None]:
+        return asyncio.create_task(self.scheduler.next())
+
+    async def commit(self, lease: Lease, *urls: str) -> None:
+        await self.scheduler.commit(Outcome(lease, [Request(url) for url in urls]))
+
+
+async def settle() -> None:
+    """Let every task go on as far as it can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def cancel(*tasks: asyncio.Task[Any]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def url_of(task: asyncio.Task[Lease | None]) -> str:
+    lease = task.result()
+    assert lease is not None
+    return lease.request.url
+
+
+async def test_what_was_added_comes_at_once_by_priority() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/1", "http://b.test/1")
+    await bench.add("http://a.test/2", priority=1)
+    urls = [(await bench.lease()).request.url for _ in range(3)]
+    assert urls == ["http://a.test/2", "http://b.test/1", "http://a.test/1"]
+
+
+async def test_a_duplicate_is_not_filed() -> None:
+    bench = Bench()
+    assert await bench.add("http://a.test/")
+    assert not await bench.add("http://a.test/")
+    assert bench.frontier.pending == 1
+
+
+async def test_whoever_waits_is_woken_by_a_new_request() -> None:
+    bench = Bench()
+    first, second = bench.ask(), bench.ask()
+    await settle()
+    await bench.add("http://a.test/1")
+    await settle()
+    assert url_of(first) == "http://a.test/1"
+    assert not second.done()
+    await bench.add("http://a.test/2")
+    await settle()
+    assert url_of(second) == "http://a.test/2"
+
+
+async def test_several_requests_to_one_origin_wake_as_many() -> None:
+    bench = Bench(concurrency=3)
+    tasks = [bench.ask() for _ in range(5)]
+    await settle()
+    await bench.add(*(f"http://a.test/{n}" for n in range(5)))
+    await settle()
+    assert [task.done() for task in tasks] == [True, True, True, False, False]
+    await cancel(*tasks)
+
+
+async def test_an_origin_at_its_limit_goes_on_when_a_request_ends() -> None:
+    bench = Bench(concurrency=1)
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    waiting = bench.ask()
+    await settle()
+    assert not waiting.done()
+    await bench.commit(lease)
+    await settle()
+    assert url_of(waiting) == "http://a.test/2"
+
+
+async def test_requests_that_a_page_led_to_wake_those_who_wait() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/")
+    lease = await bench.lease()
+    tasks = [bench.ask() for _ in range(2)]
+    await settle()
+    await bench.commit(lease, "http://b.test/", "http://c.test/")
+    await settle()
+    assert {url_of(task) for task in tasks} == {"http://b.test/", "http://c.test/"}
+
+
+async def test_the_delay_between_two_requests_is_waited_for() -> None:
+    bench = Bench(delay_s=10.0)
+    await bench.add("http://a.test/1", "http://a.test/2")
+    await bench.commit(await bench.lease())
+    waiting = bench.ask()
+    await settle()
+    bench.clock.advance(9.99)
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(0.01)
+    await settle()
+    assert url_of(waiting) == "http://a.test/2"
+
+
+async def test_a_request_that_has_to_wait_is_not_forgotten_if_all_wait_already() -> None:
+    bench = Bench(delay_s=10.0)
+    await bench.add("http://a.test/1")
+    await bench.commit(await bench.lease())
+    waiting = bench.ask()
+    await settle()
+    await bench.add("http://a.test/2")
+    bench.scheduler.starts_finished()
+    bench.clock.advance(10)
+    await settle()
+    assert url_of(waiting) == "http://a.test/2"
+
+
+async def test_origins_whose_date_comes_together_each_wake_someone() -> None:
+    bench = Bench(delay_s=10.0)
+    origins = [f"http://o{n}.test" for n in range(5)]
+    await bench.add(*(f"{origin}/{n}" for origin in origins for n in range(2)))
+    for lease in [await bench.lease() for _ in origins]:
+        await bench.commit(lease)
+    tasks = [bench.ask() for _ in origins]
+    await settle()
+    bench.clock.advance(10)
+    await settle()
+    assert sorted(map(url_of, tasks)) == [f"{origin}/1" for origin in origins]
+
+
+async def test_a_date_wakes_someone_while_the_one_woken_before_is_busy() -> None:
+    bench = Bench(delay_s=10.0)
+    for n in range(3):
+        await bench.add(f"http://o{n}.test/1", f"http://o{n}.test/2")
+        await bench.commit(await bench.lease())
+        bench.clock.advance(1)
+    tasks = [bench.ask() for _ in range(3)]
+    await settle()
+    done = []
+    for _ in range(3):
+        date = bench.clock.next_timer()
+        assert date is not None
+        bench.clock.advance_to(date)
+        await settle()
+        done.append(sum(task.done() for task in tasks))
+    assert done == [1, 2, 3]
+
+
+async def test_a_date_asks_for_workers_if_all_are_busy() -> None:
+    bench = Bench(delay_s=10.0)
+    await bench.add("http://a.test/1", "http://a.test/2", "http://b.test/1")
+    busy = [await bench.lease(), await bench.lease()]
+    await bench.commit(busy[0])
+    bench.grown.clear()
+    bench.clock.advance(10)
+    assert bench.grown == [1]
+
+
+async def test_a_held_origin_is_left_alone_until_its_date() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    bench.scheduler.hold(lease.origin, START + 30)
+    waiting = bench.ask()
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(30)
+    await settle()
+    assert url_of(waiting) == "http://a.test/2"
+
+
+async def test_a_crawl_delay_counts_from_the_request_that_is_on_its_way() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    bench.scheduler.slow_down(lease.origin, 5.0)
+    waiting = bench.ask()
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(5)
+    await settle()
+    assert waiting.done()
+
+
+async def test_a_retry_is_a_date_and_leaves_the_slot_to_others() -> None:
+    bench = Bench(concurrency=1)
+    await bench.add("http://a.test/1", "http://a.test/2")
+    first = await bench.lease()
+    await bench.scheduler.postpone(first, START + 60)
+    second = await bench.lease()
+    assert second.request.url == "http://a.test/2"
+    await bench.commit(second)
+    again = bench.ask()
+    await settle()
+    assert not again.done()
+    bench.clock.advance(60)
+    await settle()
+    lease = again.result()
+    assert lease is not None
+    assert (lease.request.url, lease.tries) == ("http://a.test/1", 2)
+
+
+async def test_the_crawl_is_over_when_nothing_waits_and_nothing_is_on_its_way() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/")
+    bench.scheduler.starts_finished()
+    lease = await bench.lease()
+    tasks = [bench.ask() for _ in range(3)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    await bench.scheduler.give_up(lease)
+    await settle()
+    assert [task.result() for task in tasks] == [None, None, None]
+
+
+async def test_the_crawl_goes_on_while_start_requests_may_come() -> None:
+    bench = Bench()
+    tasks = [bench.ask() for _ in range(2)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    bench.scheduler.starts_finished()
+    await settle()
+    assert [task.result() for task in tasks] == [None, None]
+
+
+async def test_a_retry_that_waits_for_its_date_keeps_the_crawl_going() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/")
+    bench.scheduler.starts_finished()
+    await bench.scheduler.postpone(await bench.lease(), START + 60)
+    waiting = bench.ask()
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(60)
+    await settle()
+    assert url_of(waiting) == "http://a.test/"
+
+
+async def test_after_closing_nothing_is_handed_out_but_leases_can_be_settled() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    bench.scheduler.close()
+    assert await bench.scheduler.next() is None
+    await bench.commit(lease, "http://a.test/3")
+    assert bench.frontier.leased == 0
+    assert bench.frontier.pending == 2
+
+
+async def test_closing_wakes_all_and_leaves_no_timer() -> None:
+    bench = Bench(delay_s=10.0)
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    tasks = [bench.ask() for _ in range(3)]
+    await settle()
+    bench.scheduler.close()
+    await settle()
+    assert [task.result() for task in tasks] == [None, None, None]
+    await bench.commit(lease, "http://b.test/")
+    await bench.add("http://a.test/4")
+    assert bench.clock.next_timer() is None
+
+
+async def test_max_pages_bounds_what_is_handed_out() -> None:
+    bench = Bench(max_pages=2)
+    await bench.add(*(f"http://a.test/{n}" for n in range(5)))
+    leases = [await bench.lease(), await bench.lease()]
+    assert await bench.scheduler.next() is None
+    assert bench.scheduler.out_of_pages
+    for lease in leases:
+        await bench.commit(lease)
+    assert bench.frontier.pending == 3
+
+
+async def test_workers_are_asked_for_only_if_nobody_waits() -> None:
+    bench = Bench()
+    waiting = bench.ask()
+    await settle()
+    await bench.add("http://a.test/", "http://b.test/", "http://c.test/")
+    assert bench.grown == [2]
+    await cancel(waiting)
+
+
+async def test_no_workers_are_asked_for_when_the_crawl_is_over() -> None:
+    bench = Bench()
+    bench.scheduler.close()
+    await bench.add("http://a.test/")
+    assert bench.grown == []
+
+
+async def test_room_is_made_by_leasing() -> None:
+    bench = Bench(backlog=2)
+    await bench.add("http://a.test/1")
+    await bench.scheduler.room()
+    await bench.add("http://a.test/2")
+    waiting = asyncio.create_task(bench.scheduler.room())
+    await settle()
+    assert not waiting.done()
+    await bench.lease()
+    await settle()
+    assert waiting.done()
+
+
+async def test_closing_lets_go_of_whoever_waits_for_room() -> None:
+    bench = Bench(backlog=1)
+    await bench.add("http://a.test/1")
+    waiting = asyncio.create_task(bench.scheduler.room())
+    await settle()
+    bench.scheduler.close()
+    await settle()
+    assert waiting.done()
+
+
+async def test_waiting_for_room_can_be_cancelled_and_begun_again() -> None:
+    bench = Bench(backlog=1)
+    await bench.add("http://a.test/1")
+    waiting = asyncio.create_task(bench.scheduler.room())
+    await settle()
+    await cancel(waiting)
+    again = asyncio.create_task(bench.scheduler.room())
+    await settle()
+    await bench.lease()
+    await settle()
+    assert again.done()
+
+
+async def test_a_wake_up_of_someone_cancelled_goes_to_the_next() -> None:
+    bench = Bench()
+    first, second = bench.ask(), bench.ask()
+    await settle()
+    await bench.add("http://a.test/")
+    first.cancel()
+    await settle()
+    assert first.cancelled()
+    assert url_of(second) == "http://a.test/"
+
+
+async def test_a_wake_up_of_the_only_one_cancelled_asks_for_a_worker() -> None:
+    bench = Bench()
+    only = bench.ask()
+    await settle()
+    await bench.add("http://a.test/")
+    only.cancel()
+    await settle()
+    assert bench.grown == [1]
+
+
+async def test_repr_tells_the_state() -> None:
+    bench = Bench()
+    waiting = bench.ask()
+    await settle()
+    assert repr(bench.scheduler).startswith("<Scheduler waiting=1 <MemoryFrontier pending=0")
+    bench.scheduler.close()
+    assert repr(bench.scheduler).startswith("<Scheduler closed")
+    await waiting
+
+
+class Crew:
+    """Workers as the engine has them: each asks, works for a moment, settles, asks again."""
+
+    def __init__(self, bench: Bench, limit: int) -> None:
+        self.bench = bench
+        self.limit = limit
+        self.urls: list[str] = []
+        self.tasks: list[asyncio.Task[None]] = []
+        bench.scheduler._grow = self.grow
+
+    def grow(self, count: int) -> None:
+        live = sum(not task.done() for task in self.tasks)
+        for _ in range(min(count, self.limit - live)):
+            self.tasks.append(asyncio.create_task(self.work()))
+
+    async def work(self) -> None:
+        while (lease := await self.bench.scheduler.next()) is not None:
+            self.urls.append(lease.request.url)
+            try:
+                await asyncio.sleep(0)
+            finally:
+                await self.bench.commit(lease)
+
+
+STEPS = st.one_of(
+    st.tuples(st.just("add"), st.integers(0, 2)),
+    st.tuples(st.just("cancel"), st.integers(0, 5)),
+    st.tuples(st.just("hold"), st.integers(0, 2)),
+    st.tuples(st.just("pass"), st.integers(0, 3)),
+    st.tuples(st.just("advance"), st.integers(0, 3)),
+)
+
+
+async def crawl(steps: list[tuple[str, int]], concurrency: int, delay_s: float) -> None:
+    bench = Bench(concurrency=concurrency, delay_s=delay_s)
+    crew = Crew(bench, limit=3)
+    added = 0
+    for step, number in steps:
+        if step == "add":
+            await bench.add(f"http://o{number}.test/{added}")
+            added += 1
+        elif step == "cancel" and number < len(crew.tasks):
+            crew.tasks[number].cancel()
+        elif step == "hold":
+            bench.scheduler.hold(f"http://o{number}.test", bench.clock.now() + 2)
+        elif step == "advance":
+            bench.clock.advance(number)
+        else:
+            for _ in range(number):
+                await asyncio.sleep(0)
+    bench.scheduler.starts_finished()
+    await settle()
+    while bench.frontier.pending:
+        date = bench.clock.next_timer()
+        assert date is not None, f"requests wait and nobody will be woken: {bench.scheduler}"
+        bench.clock.advance_to(date)
+        await settle()
+    await settle()
+    assert sorted(crew.urls) == sorted(set(crew.urls))
+    assert len(crew.urls) == added
+    assert all(task.done() for task in crew.tasks)
+    assert bench.clock.next_timer() is None
+
+
+@given(st.lists(STEPS, max_size=30), st.integers(1, 2), st.sampled_from([0.0, 1.0]))
+def test_no_request_is_lost_whoever_is_cancelled_and_whenever(
+    steps: list[tuple[str, int]], concurrency: int, delay_s: float
+) -> None:
+    asyncio.run(crawl(steps, concurrency, delay_s))
