@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sysconfig
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Literal
 
 import msgspec
 
-from scrapekit.errors import NotAResult
+from scrapekit.errors import NotAResult, UsageError
 from scrapekit.messages import Request, Response
 
 During = Literal["fetch", "callback", "on_error", "start", "pipeline", "export", "lifespan"]
@@ -75,6 +78,28 @@ def failure(
         traceback=render(error) if during != "fetch" else "",
         tries=tries,
     )
+
+
+@contextmanager
+def contained(what: str) -> Iterator[None]:
+    """Around user code on the event loop: turn what would do more than fail into a UsageError.
+
+    SystemExit would end the loop, which may not be ours. A cancellation that comes from within,
+    such as that of a task which was awaited, would pass for ours and end the crawl in silence.
+    """
+    try:
+        yield
+    except (Exception, GeneratorExit, KeyboardInterrupt):
+        raise
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise UsageError(f"{what} awaited something that was cancelled") from exc
+    except SystemExit as exc:
+        raise UsageError(f"{what} called sys.exit()") from exc
+    except BaseException as exc:
+        raise UsageError(f"{what} raised {type(exc).__name__}: {exc}") from exc
 
 
 def place(error: BaseException) -> str:

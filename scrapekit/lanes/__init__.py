@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from scrapekit.errors import UsageError
+from scrapekit.failure import contained
 from scrapekit.lanes.drain import drain, drain_async
 from scrapekit.lanes.meter import Cost, Stepped, timed
 from scrapekit.lanes.processes import ProcessLane
@@ -59,10 +60,8 @@ class Lanes:
 
         cost = Cost()
         try:
-            return await Stepped(call(), cost)
-        except SystemExit as exc:
-            # It would tear down the event loop, which may not be ours.
-            raise UsageError(f"{name} called sys.exit()") from exc
+            with contained(name):
+                return await Stepped(call(), cost)
         finally:
             self._note(name, "loop", cost)
 
