@@ -329,7 +329,9 @@ class Engine:
     async def _call(self, name: str | None, response: Response) -> list[Any]:
         """The results of a callback, whose requests name callbacks that exist."""
         callback, lane = self._resolve(name)
-        results = await self._lanes.run(lane, name, callback, response)
+        return self._resolved(await self._lanes.run(lane, name, callback, response))
+
+    def _resolved(self, results: list[Any]) -> list[Any]:
         for result in results:
             if type(result) is Request and result.callback not in self._callbacks:
                 self._resolve(result.callback)
@@ -375,7 +377,8 @@ class Engine:
         if getattr(on_error, "__func__", None) is Spider.on_error:
             return []
         try:
-            return await self._lanes.run(lane_of(on_error), "on_error", on_error, failed)
+            lane = lane_of(on_error)
+            return self._resolved(await self._lanes.run(lane, "on_error", on_error, failed))
         except Exception as second:
             self._emit_failure(failure(second, "on_error", request=request, callback="on_error"))
             return []
