@@ -41,7 +41,7 @@ _WORDS = [
 @asynccontextmanager
 async def serve() -> AsyncIterator[str]:
     """Serve the shop on a free port of the loopback interface; gives the URL of its root."""
-    runner = web.AppRunner(application())
+    runner = web.AppRunner(application(), access_log=None)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

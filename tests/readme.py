@@ -17,7 +17,6 @@ README = ROOT / "README.md"
 _BLOCK = re.compile(
     r"(?:<!-- (?P<note>[^>]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
 )
-_SETTINGS = re.compile(r"^\| setting \|.*?\n(?=\n)", re.MULTILINE | re.DOTALL)
 
 
 class Block(NamedTuple):
@@ -38,9 +37,18 @@ def blocks(kind: str) -> list[Block]:
     return [block for block in found if block.kind == kind]
 
 
+def rows(heading: str) -> list[str]:
+    """The rows of the table whose first column has that heading."""
+    return _table(heading).splitlines()[2:]
+
+
 def settings_table() -> str:
-    """The table of settings as README.md has it, found there."""
-    found = _SETTINGS.search(text())
+    """The table of settings as README.md has it."""
+    return _table("setting")
+
+
+def _table(heading: str) -> str:
+    found = re.search(rf"^\| {heading} \|.*?\n(?=\n)", text(), re.MULTILINE | re.DOTALL)
     return found[0] if found else ""
 
 
@@ -69,7 +77,7 @@ def _default(value: object) -> str:
 
 
 def main() -> None:
-    README.write_text(_SETTINGS.sub(lambda _: made_settings_table(), text()), encoding="utf-8")
+    README.write_text(text().replace(settings_table(), made_settings_table()), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ def test_the_spider_crawls_the_shop_that_it_brings_along(tmp_path: Path) -> None
     output = tmp_path / "products.jsonl"
     program = run("-m", "scrapekit", "crawl", EXAMPLES / "shop.py", "-o", output, cwd=tmp_path)
     assert program.returncode == 0, program.stderr
-    products = {item["name"]: item for item in map(json.loads, output.open())}
+    products = {item["name"]: item for item in map(json.loads, output.read_text().splitlines())}
     assert len(products) == 39
     kettle = products["Kettle 1, black & white"]
     assert kettle["price"] == 6.75

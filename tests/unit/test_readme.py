@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import re
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -15,6 +17,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 import scrapekit
+from scrapekit.cli import crawl, exits
 from scrapekit.importing import import_file
 from scrapekit.testing import FakeTransport
 from tests import readme
@@ -65,6 +68,10 @@ def command(note: str) -> list[str]:
     return line.split()[1:]
 
 
+def first_cells(heading: str) -> str:
+    return "".join(row.split("|")[1] for row in readme.rows(heading))
+
+
 def test_every_block_is_tested_here() -> None:
     notes = [block.note for block in readme.blocks("python")]
     assert notes == [f"file: {name}.py" for name in ("quotes", "embedded", "lanes", "test_quotes")]
@@ -104,8 +111,8 @@ async def test_the_first_spider_runs_by_the_command_that_is_given(
     arguments = command("run with a start URL on this machine")
     program = await asyncio.to_thread(run, "-m", "scrapekit", *arguments, *here, cwd=folder)
     assert program.returncode == 0, program.stderr
-    items = [json.loads(line) for line in (folder / "quotes.jsonl").open(encoding="utf-8")]
-    assert items == [
+    lines = (folder / "quotes.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [
         {"text": "So it goes.", "author": "Vonnegut"},
         {"text": "Reader, I married him.", "author": "Brontë"},
     ]
@@ -154,6 +161,23 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     assert readme.settings_table() == readme.made_settings_table(), (
         "run `python -m tests.readme`, which writes the table anew"
     )
+
+
+def test_the_table_of_options_is_that_of_the_command() -> None:
+    commands = argparse.ArgumentParser().add_subparsers()
+    crawl.add_to(commands)
+    known = {
+        name for action in commands.choices["crawl"]._actions for name in action.option_strings
+    }
+    told = re.findall(r"`(--?[\w-]+)[ `]", first_cells("option"))
+    assert sorted(told) == sorted(known)
+
+
+def test_the_table_of_exit_codes_has_them_all() -> None:
+    told = re.findall(r"\d+", first_cells("exit code"))
+    terminated = exits.by_signal(signal.SIGTERM)
+    known = [exits.DONE, exits.FAILED, exits.USAGE, exits.NOT_STARTED, exits.INTERRUPTED]
+    assert [int(code) for code in told] == [*known, terminated]
 
 
 def test_links_lead_to_files_of_the_checkout() -> None:
