@@ -17,14 +17,15 @@ import msgspec
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
-from scrapekit.engine import Engine, HandOver
+from scrapekit.delivery import HandOver
+from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports import Export, Mode
 from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
-from scrapekit.logs import LogObserver
+from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
 from scrapekit.report import Report
 from scrapekit.settings import Settings
@@ -81,7 +82,11 @@ class Crawl:
     @property
     def report(self) -> Report:
         """What the crawl has done so far; all of it once the block is left."""
-        return self._stats.report(self._clock.now())
+        report = self._stats.report(self._clock.now())
+        report.spider = self.spider.name
+        if self._engine is not None and self._engine.reason is not None:
+            report.reason = self._engine.reason
+        return report
 
     @property
     def pending(self) -> int:
@@ -95,7 +100,10 @@ class Crawl:
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait."""
-        if self._engine is not None:
+        if not self._ready:
+            # Nothing is in flight yet, and what is being opened may never be.
+            self.cancel(reason)
+        elif self._engine is not None:
             self._engine.stop(reason)
 
     def cancel(self, reason: StopReason = "stopped") -> None:
@@ -242,7 +250,7 @@ def crawl(
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
-    return _crawl(
+    return prepare(
         spider,
         merge_settings(spider, settings),
         outputs=open_outputs(output, overwrite=overwrite, append=append),
@@ -266,7 +274,7 @@ async def collect(spider: Spider, **options: Any) -> list[Any]:
         items = [item async for item in run]
     report = run.report
     if not report.ok:
-        raise CrawlFailed(_why(report), items=items, report=report)
+        raise CrawlFailed(why_not_ok(report), items=items, report=report)
     return items
 
 
@@ -286,7 +294,7 @@ def run(
     the crawl within `drain_s`, a second one at once; the report's `reason` is "interrupted" then.
     """
     _check_run()
-    prepared = _crawl(
+    prepared = prepare(
         spider,
         merge_settings(spider, settings, project=True),
         outputs=open_outputs(output, overwrite=overwrite, append=append),
@@ -297,12 +305,28 @@ def run(
 
 
 async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
-    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came."""
-    with interrupts(
-        once=lambda: prepared.stop("interrupted"), twice=lambda: prepared.cancel("interrupted")
-    ) as signals:
-        async with prepared:
-            await prepared.wait()
+    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came.
+
+    The first signal stops the crawl, the second cuts it short; while the crawl is still being
+    opened the first one does so. Raises what entering and waiting for the crawl raise.
+    """
+
+    def once() -> None:
+        logger.warning(
+            "interrupted: pages in flight (%d) have up to %g s to finish; once more ends them now",
+            prepared.in_flight,
+            prepared.settings.drain_s,
+        )
+        prepared.stop("interrupted")
+
+    with interrupts(once=once, twice=lambda: prepared.cancel("interrupted")) as signals:
+        try:
+            async with prepared:
+                await prepared.wait()
+        except asyncio.CancelledError:
+            # Interrupted before the crawl had begun: there is nothing to wait for.
+            if signals.number is None:
+                raise
     return prepared.report, signals.number
 
 
@@ -338,7 +362,7 @@ def open_outputs(
     return [exports.open_spec(spec, mode=mode) for spec in specs]
 
 
-def _crawl(
+def prepare(
     spider: Spider,
     settings: Settings,
     *,
@@ -351,6 +375,11 @@ def _crawl(
     executor: Executor | None = None,
     iterated: bool = True,
 ) -> Crawl:
+    """A crawl with settings and exports as they are; crawl() and run() make them first.
+
+    `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
+    Raises SpiderError for what is no spider instance.
+    """
     _check_spider(spider)
     clock = clock or SystemClock()
 
@@ -397,7 +426,8 @@ def _check_run() -> None:
     raise UsageError("run() is for scripts; in async code use crawl() or collect()")
 
 
-def _why(report: Report) -> str:
+def why_not_ok(report: Report) -> str:
+    """In one line, what keeps a report from being `ok`."""
     user_errors = [group for group in report.errors if group.of_user_code]
     group = next(iter(user_errors or report.errors), None)
     if group is None:

@@ -56,6 +56,8 @@ class CallbackRan(Event, frozen=True, kw_only=True):
     lane: str
     wall_s: float
     cpu_s: float
+    blocked_s: float = 0.0
+    """For how long it kept the event loop from other work, at most at a time."""
 
 
 class RequestsDropped(Event, frozen=True, kw_only=True):
@@ -96,6 +98,18 @@ class ItemsWritten(Event, frozen=True, kw_only=True):
     output: str
     total: int
     """All that it has written by now."""
+
+
+class LoopStalled(Event, frozen=True, kw_only=True):
+    """The event loop was blocked for longer than `stall_warning_s`."""
+
+    whose: str
+    """Whose code blocked it: see `scrapekit.lanes.stalls.Stall`."""
+    callback: str | None
+    where: str
+    statement: str
+    blocked_s: float
+    advice: str
 
 
 class CrawlFinished(Event, frozen=True, kw_only=True):

@@ -17,7 +17,9 @@ import msgspec
 from scrapekit.errors import NotAResult, UsageError
 from scrapekit.messages import Request, Response
 
-During = Literal["fetch", "callback", "on_error", "start", "pipeline", "export", "lifespan"]
+During = Literal[
+    "fetch", "callback", "on_error", "start", "pipeline", "export", "lifespan", "observer"
+]
 
 _FRAMEWORK: Final = str(Path(__file__).resolve().parent) + os.sep
 _LIBRARIES: Final = tuple(

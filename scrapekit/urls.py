@@ -105,11 +105,12 @@ class Base:
 
 def origin(href: str) -> str:
     """scheme://host[:port] of a canonical URL; the port only where it isn't the default."""
-    end = href.index("/", 8)
-    if "@" in href[:end]:
+    end = href.find("/", 8)
+    bare = href[:end] if end >= 0 else href
+    if "@" in bare:
         scheme, authority = _scheme_and_authority(href)
         return f"{scheme}//{authority.rpartition('@')[2]}"
-    return href[:end]
+    return bare
 
 
 def host(href: str) -> str:

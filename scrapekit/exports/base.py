@@ -43,13 +43,15 @@ class Export(Protocol):
     async def open(self) -> None:
         """Check again, create or cut off the file, and be ready. Raises OutputError."""
 
-    async def write(self, items: Sequence[object]) -> list[ItemError]:
-        """Accept `items`, then wait while too much is unwritten; returns what went wrong.
+    def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
+        """Accept `items`; returns what went wrong. Doesn't wait: call `room` afterwards.
 
-        An item that can't be written costs itself alone. Accepting is done before the first
-        wait, so a cancelled `write` has accepted everything; writes keep the order of the calls.
+        An item that can't be written costs itself alone. Writes keep the order of the calls.
         Raises OutputError if the file could not be written since the last call.
         """
+
+    async def room(self) -> None:
+        """Wait while too much is unwritten. Raises OutputError if it can't be written."""
 
     async def aclose(self) -> None:
         """Complete the file and hand it to the operating system. Idempotent.
@@ -135,19 +137,18 @@ class FileExport:
         self._sink = sink
 
     async def write(self, items: Sequence[object]) -> list[ItemError]:
+        """Accept `items` and wait for room: `write_nowait` and `room` in one."""
         errors = self.write_nowait(items)
         await self.room()
         return errors
 
     def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
-        """The first half of `write`: accept `items` without waiting for room."""
         sink = self._ready()
         errors: list[ItemError] = []
         sink.push(b"".join([self._encode(item, errors) for item in items]))
         return errors
 
     async def room(self) -> None:
-        """The second half of `write`: wait while too much is unwritten. Raises OutputError."""
         sink = self._ready()
         await sink.room()
         self._raise_failure(sink)

@@ -16,6 +16,8 @@ class Cost:
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    blocked_s: float = 0.0
+    """The longest time for which it kept the event loop from other work; 0 off the loop."""
 
 
 def timed(work: Callable[[], _T]) -> tuple[_T | None, BaseException | None, Cost]:

@@ -1,0 +1,83 @@
+"""Outcomes: what a callback yielded, sorted, and cut down to what the crawl's rules let in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scrapekit.announcer import Announcer
+from scrapekit.failure import failure
+from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.guard import Scope
+from scrapekit.messages import Request, Response
+from scrapekit.pipeline import Pipeline
+from scrapekit.settings import Settings
+
+
+class Outcomes:
+    """Makes the outcomes of one crawl. `items` counts those let through."""
+
+    def __init__(
+        self, settings: Settings, scope: Scope, pipeline: Pipeline, announcer: Announcer
+    ) -> None:
+        self._settings = settings
+        self._scope = scope
+        self._pipeline = pipeline
+        self._tell = announcer
+        self.items = 0
+
+    def __repr__(self) -> str:
+        return f"<Outcomes items={self.items}>"
+
+    @property
+    def enough(self) -> bool:
+        """Whether `max_items` is reached."""
+        limit = self._settings.max_items
+        return limit is not None and self.items >= limit
+
+    async def make(self, lease: Lease, response: Response | None, results: list[Any]) -> Outcome:
+        """The outcome of a visit. Waits for the pipeline."""
+        requests: list[Request] = []
+        items: list[Any] = []
+        for result in results:
+            if type(result) is Request:
+                requests.append(result)
+            else:
+                items.append(result)
+        if items:
+            items = self._within_limit(lease, await self._process(lease, items))
+        aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
+        return Outcome(lease, self._admit(lease, requests), items, aliases)
+
+    async def _process(self, lease: Lease, items: list[Any]) -> list[Any]:
+        """The items through the pipeline."""
+        request = lease.request
+        processed = await self._pipeline.run(items)
+        for _, reason in processed.dropped:
+            self._tell.items_dropped(request, reason, 1)
+        for _, error in processed.errors:
+            name = request.callback or "parse"
+            self._tell.failed(failure(error, "pipeline", request=request, callback=name))
+        return processed.items
+
+    def _within_limit(self, lease: Lease, items: list[Any]) -> list[Any]:
+        limit = self._settings.max_items
+        kept = items if limit is None else items[: limit - self.items]
+        self.items += len(kept)
+        if len(kept) < len(items):
+            self._tell.items_dropped(lease.request, "max_items", len(items) - len(kept))
+        return kept
+
+    def _admit(self, lease: Lease, requests: list[Request]) -> list[Request]:
+        """Those requests that the crawl's rules let in."""
+        if not requests:
+            return requests
+        depth = lease.request.depth + 1
+        if self._settings.max_depth is not None and depth > self._settings.max_depth:
+            self._tell.dropped("depth", len(requests), requests[0].url)
+            return []
+        allows = self._scope.allows
+        admitted = [request.at_depth(depth) for request in requests if allows(request.url)]
+        if len(admitted) < len(requests):
+            outside = next(request.url for request in requests if not allows(request.url))
+            self._tell.dropped("off-domain", len(requests) - len(admitted), outside)
+        return admitted
