@@ -385,6 +385,16 @@ async def test_a_wake_up_of_someone_cancelled_goes_to_the_next() -> None:
     assert url_of(second) == "http://a.test/"
 
 
+async def test_whoever_was_cancelled_while_waiting_takes_no_wake_up() -> None:
+    bench = Bench()
+    first, second = bench.ask(), bench.ask()
+    await settle()
+    await cancel(first)
+    await bench.add("http://a.test/")
+    await settle()
+    assert url_of(second) == "http://a.test/"
+
+
 async def test_a_wake_up_of_the_only_one_cancelled_asks_for_a_worker() -> None:
     bench = Bench()
     only = bench.ask()
@@ -413,6 +423,7 @@ class Crew:
         self.limit = limit
         self.urls: list[str] = []
         self.tasks: list[asyncio.Task[None]] = []
+        self.begun: set[asyncio.Task[None] | None] = set()
         bench.scheduler._grow = self.grow
 
     def grow(self, count: int) -> None:
@@ -420,7 +431,14 @@ class Crew:
         for _ in range(min(count, self.limit - live)):
             self.tasks.append(asyncio.create_task(self.work()))
 
+    def cancel(self, number: int) -> None:
+        """Cancel a worker that waits or works; one that hasn't begun takes its wake-up along."""
+        task = self.tasks[number] if number < len(self.tasks) else None
+        if task is not None and task in self.begun:
+            task.cancel()
+
     async def work(self) -> None:
+        self.begun.add(asyncio.current_task())
         while (lease := await self.bench.scheduler.next()) is not None:
             self.urls.append(lease.request.url)
             try:
@@ -446,8 +464,8 @@ async def crawl(steps: list[tuple[str, int]], concurrency: int, delay_s: float) 
         if step == "add":
             await bench.add(f"http://o{number}.test/{added}")
             added += 1
-        elif step == "cancel" and number < len(crew.tasks):
-            crew.tasks[number].cancel()
+        elif step == "cancel":
+            crew.cancel(number)
         elif step == "hold":
             bench.scheduler.hold(f"http://o{number}.test", bench.clock.now() + 2)
         elif step == "advance":
