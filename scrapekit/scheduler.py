@@ -54,7 +54,7 @@ class Scheduler:
     async def next(self) -> Lease | None:
         """The next request as soon as one may go; None when the crawl is over."""
         while not self._over():
-            lease = self._lease()
+            lease = None if self.out_of_pages else self._lease()
             if lease is not None:
                 return lease
             await self._wait()
@@ -76,6 +76,10 @@ class Scheduler:
     async def postpone(self, lease: Lease, due: float) -> None:
         """Settle a lease by trying again at `due`."""
         await self._frontier.postpone(lease, due)
+        if self._pages_left is not None:
+            # It was no page yet: another one may be handed out for it.
+            self._pages_left += 1
+            self._wake(self._politeness.due(self._clock.now()))
         self._settled(lease)
 
     async def give_up(self, lease: Lease) -> None:
@@ -84,7 +88,12 @@ class Scheduler:
         self._settled(lease)
 
     async def room(self) -> None:
-        """Wait until few enough requests are pending for further start requests."""
+        """Wait until few enough requests are pending for further start requests.
+
+        Always gives the loop a turn: start requests that are all duplicates never fill the
+        frontier, and their generator may be endless.
+        """
+        await asyncio.sleep(0)
         while self._frontier.pending >= self._backlog and not self.closed:
             self._room = asyncio.get_running_loop().create_future()
             await self._room
@@ -111,13 +120,13 @@ class Scheduler:
         self._wake_all()
 
     def _over(self) -> bool:
-        if self.closed or self._pages_left == 0:
+        if self.closed or (self.out_of_pages and not self._frontier.leased):
             return True
         return not (self._starts_open or self._frontier.pending or self._frontier.leased)
 
     @property
     def out_of_pages(self) -> bool:
-        """Whether `max_pages` is why there is no next request."""
+        """Whether as many pages as `max_pages` allows are handed out or done."""
         return self._pages_left == 0
 
     def _lease(self) -> Lease | None:
@@ -128,7 +137,7 @@ class Scheduler:
                 self._book((origin,))
                 continue
             self._politeness.started(origin, now)
-            if self._pages_left is not None and lease.tries == 1:
+            if self._pages_left is not None:
                 self._pages_left -= 1
             self._book((origin,))
             self._make_room()
