@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
@@ -21,7 +22,7 @@ from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errors import BadStatus, CrawlError, OutputError, Refused
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
-from scrapekit.failure import During, failure
+from scrapekit.failure import During, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Lease
 from scrapekit.guard import Scope
@@ -242,14 +243,20 @@ class Engine:
         """Pull start requests as there is room for them."""
         with self._feeding:
             try:
-                async with aclosing(starts(self.spider, self._lanes.run_blocking)) as requests:
-                    async for request in requests:
-                        await self._submit_start(request)
-                        await self._scheduler.room()
+                with contained("start()"):
+                    await self._pull_starts()
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
                 self._scheduler.starts_finished()
+
+    async def _pull_starts(self) -> None:
+        async with aclosing(starts(self.spider, self._lanes.run_blocking)) as requests:
+            async for request in requests:
+                await self._submit_start(request)
+                await self._scheduler.room()
+                if self._scheduler.closed:
+                    break
 
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
@@ -259,6 +266,8 @@ class Engine:
             self._tell.dropped("off-domain", 1, request.url)
         elif not await self._scheduler.add([request.at_depth(0)]):
             self._tell.dropped("duplicate", 1, request.url)
+            # Of nothing but duplicates, as in a job that goes on, no other step would wait.
+            await asyncio.sleep(0)
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
