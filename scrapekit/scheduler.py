@@ -180,7 +180,7 @@ class Scheduler:
             if not waiter.done():
                 waiter.set_result(None)
                 count -= 1
-        if count and not self._over():
+        if count and not self.out_of_pages and not self._over():
             self._grow(count)
 
     def _wake_all(self) -> None:

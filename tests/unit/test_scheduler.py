@@ -315,11 +315,43 @@ async def test_max_pages_bounds_what_is_handed_out() -> None:
     bench = Bench(max_pages=2)
     await bench.add(*(f"http://a.test/{n}" for n in range(5)))
     leases = [await bench.lease(), await bench.lease()]
-    assert await bench.scheduler.next() is None
     assert bench.scheduler.out_of_pages
+    waiting = bench.ask()
     for lease in leases:
+        await settle()
+        assert not waiting.done()
         await bench.commit(lease)
+    assert await waiting is None
     assert bench.frontier.pending == 3
+
+
+async def test_a_page_that_is_tried_again_counts_once_for_max_pages() -> None:
+    bench = Bench(max_pages=1)
+    await bench.add("http://a.test/1")
+    waiting = bench.ask()
+    await settle()
+    first = waiting.result()
+    assert first is not None
+    waiting = bench.ask()
+    await bench.scheduler.postpone(first, START + 60)
+    bench.clock.advance(60)
+    await settle()
+    second = waiting.result()
+    assert second is not None
+    assert second.tries == 2
+    await bench.commit(second)
+    assert await bench.scheduler.next() is None
+
+
+async def test_a_page_that_has_to_be_tried_again_makes_room_for_another() -> None:
+    bench = Bench(max_pages=1)
+    await bench.add("http://a.test/1", "http://b.test/2")
+    lease = await bench.lease()
+    waiting = bench.ask()
+    await settle()
+    await bench.scheduler.postpone(lease, START + 60)
+    await settle()
+    assert url_of(waiting) == "http://b.test/2"
 
 
 async def test_workers_are_asked_for_only_if_nobody_waits() -> None:
