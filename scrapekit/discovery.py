@@ -224,7 +224,7 @@ def _hint(name: str, spiders: Iterable[Found]) -> str:
     """What may have been meant by a name that no spider has."""
     if Path(f"{name}.py").is_file():
         return f"; did you mean {name}.py?"
-    if Path(name).is_dir():
+    if name and Path(name).is_dir():
         return f"; {name} is a folder: name a file in it, as in {name}/file.py"
     known = did_you_mean(name, {found.name for found in spiders})
     return known or "; name a file, as in file.py or file.py:Class"
