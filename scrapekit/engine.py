@@ -5,29 +5,37 @@ from __future__ import annotations
 import asyncio
 import os
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
 import anyio
 
-from scrapekit import retry
+from scrapekit import quarantine, retry
 from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock
 from scrapekit.delivery import Delivery, HandOver
-from scrapekit.errors import BadStatus, CrawlError, OutputError, Refused
+from scrapekit.errors import (
+    BadStatus,
+    CallbackCrashed,
+    CallbackTimedOut,
+    CrawlError,
+    OutputError,
+    Refused,
+)
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
-from scrapekit.failure import During, contained, failure
+from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Lease
 from scrapekit.guard import Scope
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.processes import ProcessLane
+from scrapekit.lanes.stalls import StallWatch
 from scrapekit.messages import Request, Response
 from scrapekit.outcomes import Outcomes
 from scrapekit.pipeline import Pipeline, Stage
@@ -93,7 +101,11 @@ class Engine:
             slow_down=self._scheduler.slow_down,
         )
         self._lanes = Lanes(
-            threads=settings.threads, make_processes=self._make_processes, note=self._tell.ran
+            threads=settings.threads,
+            make_processes=self._make_processes,
+            note=self._tell.ran,
+            count=spider.stats.merge,
+            timeout_s=settings.callback_timeout_s,
         )
         self._callbacks = Callbacks(spider, self._lanes)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
@@ -196,6 +208,7 @@ class Engine:
             check_starts(self.spider)
             self._scope.limit_to(self.spider.allowed_domains)
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
+            stack.enter_context(self._stall_watch())
             stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
             stack.push_async_callback(self._fetcher.aclose)
@@ -234,10 +247,32 @@ class Engine:
         finally:
             timer.cancel()
 
+    @contextmanager
+    def _stall_watch(self) -> Iterator[None]:
+        threshold_s = self.settings.stall_warning_s
+        if not threshold_s:
+            yield
+            return
+        watch = StallWatch(
+            threshold_s, self._tell.stalled, threads_busy=lambda: self._lanes.threads_busy
+        )
+        self._lanes.watch = watch
+        watch.start()
+        try:
+            yield
+        finally:
+            watch.close()
+
     def _make_processes(self) -> ProcessLane:
         source = SpiderRef.of(self.spider)
         processes = self.settings.processes or os.cpu_count() or 1
-        return ProcessLane(source, processes, executor=self._executor)
+        return ProcessLane(
+            source,
+            processes,
+            executor=self._executor,
+            timeout_s=self.settings.callback_timeout_s,
+            memory_bytes=self.settings.callback_memory_bytes,
+        )
 
     async def _feed(self) -> None:
         """Pull start requests as there is room for them."""
@@ -279,6 +314,8 @@ class Engine:
         try:
             while (lease := await self._scheduler.next()) is not None:
                 await self.visit(lease)
+                if self._lanes.full:
+                    await self._lanes.room()
         finally:
             self._workers -= 1
         if self._scheduler.out_of_pages:
@@ -320,11 +357,22 @@ class Engine:
             error, during, request=request, response=response, callback=name, tries=lease.tries
         )
         self._tell.failed(failed)
+        if isinstance(error, (CallbackCrashed, CallbackTimedOut)):
+            await self._quarantine(failed)
         try:
             return await self._callbacks.call_on_error(failed)
         except Exception as second:
             self._tell.failed(failure(second, "on_error", request=request, callback="on_error"))
             return []
+
+    async def _quarantine(self, failed: Failure) -> None:
+        """Keep the page that took a callback down, if a folder is set."""
+        if self.settings.quarantine is None:
+            return
+        try:
+            await self._lanes.run_blocking(quarantine.keep, self.settings.quarantine, failed)
+        except OSError as error:
+            self._tell.failed(failure(error, "quarantine", request=failed.request))
 
     def _export_broke(self, error: OutputError) -> None:
         if error.broken_pipe:

@@ -18,7 +18,15 @@ from scrapekit.errors import NotAResult, UsageError
 from scrapekit.messages import Request, Response
 
 During = Literal[
-    "fetch", "callback", "on_error", "start", "pipeline", "export", "lifespan", "observer"
+    "fetch",
+    "callback",
+    "on_error",
+    "start",
+    "pipeline",
+    "export",
+    "lifespan",
+    "observer",
+    "quarantine",
 ]
 
 _FRAMEWORK: Final = str(Path(__file__).resolve().parent) + os.sep

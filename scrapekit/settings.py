@@ -50,6 +50,9 @@ _ProxyURL = Annotated[
 ]
 
 
+_Folder = Annotated[str, Meta(min_length=1, title="the path of a folder")]
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """How a crawl behaves. Frozen; `msgspec.structs.replace` makes a changed copy.
 
@@ -138,6 +141,22 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Workers | None,
         Meta(description="Worker processes for process-lane callbacks; none: one a CPU."),
     ] = None
+    callback_timeout_s: Annotated[
+        _Span | None,
+        Meta(description="Longest run of a callback, in seconds; a worker process is stopped."),
+    ] = 120.0
+    callback_memory_bytes: Annotated[
+        Annotated[int, Meta(ge=1_000_000)] | None,
+        Meta(description="Most that a process-lane callback may allocate; none: no limit."),
+    ] = 2_147_483_648
+    quarantine: Annotated[
+        _Folder | None,
+        Meta(description="Folder for the bodies of pages whose callback crashed or timed out."),
+    ] = None
+    stall_warning_s: Annotated[
+        _Pause,
+        Meta(description="Warn when the event loop is blocked for so many seconds; 0: never."),
+    ] = 0.1
     drain_s: Annotated[
         _Pause, Meta(description="How long a stop waits for the pages in flight, in seconds.")
     ] = 10.0

@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
 
+from scrapekit.counters import Counters
 from scrapekit.errors import SpiderError, UnknownCallback, UsageError, did_you_mean
 from scrapekit.failure import Failure
 from scrapekit.importing import import_file, module_name
@@ -83,6 +84,7 @@ class Spider:
     """The stages that items pass, in order."""
 
     _construction: tuple[tuple[Any, ...], dict[str, Any]]
+    _counters: Counters
     _default_name: ClassVar[str] = "spider"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -92,6 +94,7 @@ class Spider:
     def __new__(cls, *args: Any, **kwargs: Any) -> typing.Self:
         spider = super().__new__(cls)
         spider._construction = (args, kwargs)
+        spider._counters = Counters()
         if "name" not in cls.__dict__ or not cls.name:
             spider.name = cls._default_name
         return spider
@@ -110,6 +113,11 @@ class Spider:
         _, kwargs = self._construction
         arguments = ", ".join(f"{name}={value!r}" for name, value in kwargs.items())
         return f"{type(self).__name__}({arguments})"
+
+    @property
+    def stats(self) -> Counters:
+        """Counters that are right from every lane: `self.stats.add("name")`."""
+        return self._counters
 
     async def start(self) -> AsyncIterator[Request]:
         """The first requests. Override it to generate them: they are pulled as there is room."""
@@ -285,10 +293,17 @@ class SpiderRef:
 
     def callback(self, name: str | None) -> Callable[..., Any]:
         """The callback of a spider built here, once per process."""
+        return self._spider().callback(name)
+
+    def take_counts(self) -> dict[str, float]:
+        """What the spider built here has counted since the last time."""
+        return self._spider().stats.take()
+
+    def _spider(self) -> Spider:
         spider = _built.get(self.key)
         if spider is None:
             spider = _built[self.key] = self.load()(*self.args, **self.kwargs)
-        return spider.callback(name)
+        return spider
 
 
 _built: dict[str, Spider] = {}

@@ -4,15 +4,18 @@ computing, all behind one `run()`.
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from scrapekit.errors import UsageError
+from scrapekit.errors import CallbackTimedOut, UsageError
 from scrapekit.failure import contained
 from scrapekit.lanes.drain import drain, drain_async
-from scrapekit.lanes.meter import Cost, Stepped, timed
+from scrapekit.lanes.meter import Cost, Stepped, StepWatch, timed
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.threads import ThreadLane
+from scrapekit.lanes.worker import Answer
 
 _T = TypeVar("_T")
 
@@ -20,29 +23,65 @@ Note = Callable[[str, str, Cost], None]
 """Called with callback, lane and cost whenever a callback has ended."""
 
 
+class _Unwatched:
+    threshold_s = math.inf
+
+    def step_blocked(self, callback: str, wall_s: float, cpu_s: float) -> None:
+        """Nobody asks."""
+
+
 class Lanes:
     """The lanes of one crawl. Must be made on its event loop.
 
-    `make_processes` is called when the process lane is first needed.
+    `make_processes` is called when the process lane is first needed. `count` is told what
+    callbacks counted in other processes. `timeout_s` bounds the run of a callback.
     """
 
     def __init__(
-        self, *, threads: int, make_processes: Callable[[], ProcessLane], note: Note
+        self,
+        *,
+        threads: int,
+        make_processes: Callable[[], ProcessLane],
+        note: Note,
+        count: Callable[[dict[str, float]], None] = lambda _counts: None,
+        timeout_s: float | None = None,
     ) -> None:
+        self.watch: StepWatch = _Unwatched()
+        """Who is told of steps that block the loop."""
         self._threads = ThreadLane(threads)
         self._make_processes = make_processes
         self._processes: ProcessLane | None = None
         self._note = note
+        self._count = count
+        self._timeout_s = timeout_s
 
     def __repr__(self) -> str:
         return f"<Lanes {self._threads} {self._processes}>"
+
+    @property
+    def full(self) -> bool:
+        """Whether further pages would only pile up before a lane."""
+        return self._threads.full or (self._processes is not None and self._processes.full)
+
+    @property
+    def threads_busy(self) -> bool:
+        """Whether plain callbacks are running just now."""
+        return self._threads.busy
+
+    async def room(self) -> None:
+        """Wait until no lane is full."""
+        while self.full:
+            await self._threads.room()
+            if self._processes is not None:
+                await self._processes.room()
 
     async def run(
         self, lane: str, name: str | None, callback: Callable[..., Any], argument: Any
     ) -> list[Any]:
         """Call a callback where it belongs; all its results, once it has ended.
 
-        Raises what it raises, NotAResult for what is no result.
+        Raises what it raises, NotAResult for what is no result, CallbackTimedOut, and
+        CallbackCrashed if a worker process died of it.
         """
         if lane == "thread":
             return await self._in_thread(name or "parse", callback, argument)
@@ -59,9 +98,15 @@ class Lanes:
             return await drain_async(callback(argument), callback)
 
         cost = Cost()
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            with contained(name):
-                return await Stepped(call(), cost)
+            async with limit:
+                with contained(name):
+                    return await Stepped(name, call(), cost, self.watch)
+        except TimeoutError as exc:
+            if not limit.expired():
+                raise
+            raise self._timed_out(name, argument, "it was cancelled") from exc
         finally:
             self._note(name, "loop", cost)
 
@@ -69,7 +114,12 @@ class Lanes:
         def job() -> tuple[list[Any] | None, BaseException | None, Cost]:
             return timed(lambda: drain(callback(argument), callback))
 
-        results, raised, cost = await self._threads.run(job)
+        try:
+            results, raised, cost = await self._threads.run(job, timeout_s=self._timeout_s)
+        except TimeoutError as exc:
+            self._note(name, "thread", Cost(self._timeout_s or 0.0))
+            what = 'a thread can\'t be stopped: it is left behind (a @lane("process") could be)'
+            raise self._timed_out(name, argument, what) from exc
         self._note(name, "thread", cost)
         if isinstance(raised, Exception):
             raise raised
@@ -77,16 +127,26 @@ class Lanes:
             raise UsageError(f"{name} raised {type(raised).__name__}") from raised
         return results or []
 
+    def _timed_out(self, name: str, argument: Any, what: str) -> CallbackTimedOut:
+        after_s = self._timeout_s or 0.0
+        url = str(getattr(argument, "url", ""))
+        message = f"{name} ran longer than {after_s:g} s; {what}"
+        return CallbackTimedOut(message, callback=name, url=url, after_s=after_s)
+
     async def _in_process(self, name: str | None, argument: Any) -> list[Any]:
         if self._processes is None:
             self._processes = self._make_processes()
+        answer: Answer | None = None
         try:
-            results, cost = await self._processes.run(name, argument)
+            answer = await self._processes.run(name, argument)
         except Exception as exc:
-            self._note(name or "parse", "process", getattr(exc, "cost", Cost()))
+            answer = getattr(exc, "remote_answer", None)
             raise
-        self._note(name or "parse", "process", cost)
-        return results
+        finally:
+            self._note(name or "parse", "process", answer.cost if answer is not None else Cost())
+            if answer is not None and answer.counts:
+                self._count(answer.counts)
+        return answer.results
 
     async def aclose(self, patience_s: float) -> int:
         """End threads and processes; returns how many threads are stuck in user code, left

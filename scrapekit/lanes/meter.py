@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 _T = TypeVar("_T")
 
@@ -32,12 +32,25 @@ def timed(work: Callable[[], _T]) -> tuple[_T | None, BaseException | None, Cost
     return result, raised, Cost(time.perf_counter() - wall, time.thread_time() - cpu)
 
 
-class Stepped(Awaitable[_T]):
-    """Awaits a coroutine and adds up the CPU time of its own steps, not of what runs between."""
+class StepWatch(Protocol):
+    """Who wants to know of steps that block the loop."""
 
-    def __init__(self, coroutine: Coroutine[Any, Any, _T], cost: Cost) -> None:
+    threshold_s: float
+
+    def step_blocked(self, callback: str, wall_s: float, cpu_s: float) -> None:
+        """A step took longer than `threshold_s`."""
+
+
+class Stepped(Awaitable[_T]):
+    """Awaits a coroutine and measures its own steps, not what runs between them."""
+
+    def __init__(
+        self, name: str, coroutine: Coroutine[Any, Any, _T], cost: Cost, watch: StepWatch
+    ) -> None:
+        self._name = name
         self._coroutine = coroutine
         self._cost = cost
+        self._watch = watch
 
     def __await__(self) -> Generator[Any, Any, _T]:
         step: Callable[[Any], Any] = self._coroutine.send
@@ -45,14 +58,19 @@ class Stepped(Awaitable[_T]):
         started = time.perf_counter()
         try:
             while True:
-                cpu = time.thread_time()
+                wall, cpu = time.perf_counter(), time.thread_time()
                 try:
                     waited_for = step(value)
                 except StopIteration as stop:
                     result: _T = stop.value
                     return result
                 finally:
-                    self._cost.cpu_s += time.thread_time() - cpu
+                    cpu = time.thread_time() - cpu
+                    wall = time.perf_counter() - wall
+                    self._cost.cpu_s += cpu
+                    self._cost.blocked_s = max(self._cost.blocked_s, wall)
+                    if wall > self._watch.threshold_s:
+                        self._watch.step_blocked(self._name, wall, cpu)
                 step, value = self._coroutine.send, None
                 try:
                     value = yield waited_for

@@ -164,6 +164,7 @@ class WorkerPool:
         self._job_s = 1.0
         """How long a job took lately, as a moving average."""
         self._closed = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __repr__(self) -> str:
         running = sum(len(worker.jobs) for worker in self._workers)
@@ -171,6 +172,18 @@ class WorkerPool:
             f"<WorkerPool workers={len(self._workers)}/{self._limit} running={running} "
             f"queued={len(self._queue)}>"
         )
+
+    @property
+    def full(self) -> bool:
+        """Whether more jobs wait than keep the workers busy."""
+        return len(self._queue) >= self._limit * _AHEAD_JOBS
+
+    async def room(self) -> None:
+        """Wait until it isn't full."""
+        while self.full:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
 
     async def run(self, name: str, url: str, message: bytes) -> bytes:
         """Have a job done; its answer, see `scrapekit.lanes.worker.answer_job`.
@@ -211,9 +224,19 @@ class WorkerPool:
         for worker in self._workers:
             while self._queue and self._has_room(worker, self._queue[0]):
                 worker.send(self._queue.popleft())
+        self._wake()
         waiting = len(self._queue) - self._starting
         for _ in range(min(waiting, self._limit - len(self._workers) - self._starting)):
             self._start()
+
+    def _wake(self) -> None:
+        """Tell those who wait for room."""
+        free = self._limit * _AHEAD_JOBS - len(self._queue)
+        while self._waiting and free > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                free -= 1
 
     def _has_room(self, worker: _Worker, job: _Job) -> bool:
         if not worker.ready or worker.timed_out:

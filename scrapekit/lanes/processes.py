@@ -14,9 +14,8 @@ from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
 
 from scrapekit.errors import CallbackCrashed, CallbackTimedOut, UsageError
-from scrapekit.lanes.meter import Cost
 from scrapekit.lanes.pool import WorkerPool
-from scrapekit.lanes.worker import SpiderSource, answer_job
+from scrapekit.lanes.worker import Answer, SpiderSource, answer_job
 
 
 class ProcessLane:
@@ -44,10 +43,19 @@ class ProcessLane:
     def __repr__(self) -> str:
         return f"<ProcessLane {self._executor or self._pool!r}>"
 
-    async def run(self, name: str | None, argument: Any) -> tuple[list[Any], Cost]:
-        """Call a callback; its results and what they cost.
+    @property
+    def full(self) -> bool:
+        """Whether more jobs wait than keep the workers busy. A given executor is never full."""
+        return self._pool.full
 
-        Raises what the callback raised, with the worker's place, traceback and cost attached;
+    async def room(self) -> None:
+        """Wait until it isn't full."""
+        await self._pool.room()
+
+    async def run(self, name: str | None, argument: Any) -> Answer:
+        """Call a callback; what came of it.
+
+        Raises what the callback raised, with the worker's place, traceback and answer attached;
         UsageError for an argument or a result that can't travel; CallbackCrashed or
         CallbackTimedOut if the process didn't live to answer.
         """
@@ -96,13 +104,15 @@ def answer_elsewhere(source: SpiderSource, message: bytes) -> bytes:
     return answer_job(source, message, [])
 
 
-def _unpack(answer: bytes) -> tuple[list[Any], Cost]:
-    results, raised, cost, records = pickle.loads(answer)
-    _log(records)
-    if raised is None:
-        return results, cost
-    error, place, trace = raised
-    error.remote_place, error.remote_traceback, error.cost = place, trace, cost
+def _unpack(packed: bytes) -> Answer:
+    """Raises what the callback raised; what it logged is logged here."""
+    answer: Answer = pickle.loads(packed)
+    _log(answer.records)
+    if answer.raised is None:
+        return answer
+    error, place, trace = answer.raised
+    # Not declared by the exception's class, which may be anyone's.
+    vars(error).update(remote_place=place, remote_traceback=trace, remote_answer=answer)
     raise error
 
 

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import contextvars
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
@@ -22,7 +23,7 @@ _T = TypeVar("_T")
 
 
 class _Job:
-    __slots__ = ("context", "error", "function", "future", "result")
+    __slots__ = ("abandoned", "context", "error", "function", "future", "result", "started")
 
     def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         self.context = contextvars.copy_context()
@@ -30,8 +31,15 @@ class _Job:
         self.future = future
         self.result: Any = None
         self.error: BaseException | None = None
+        self.started = 0.0
+        """When a thread took it up; 0 while it waits for one."""
+        self.abandoned = False
 
     def work(self) -> None:
+        if self.future.done():
+            # Nobody waits any more, and it hasn't begun.
+            return
+        self.started = time.monotonic()
         try:
             self.result = self.context.run(self.function)
         except Exception as exc:
@@ -66,7 +74,11 @@ class ThreadLane:
         self._loop = asyncio.get_running_loop()
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._threads: list[threading.Thread] = []
+        self._timers: dict[_Job, asyncio.TimerHandle] = {}
         self._unfinished = 0
+        self._stuck = 0
+        """Functions that were given up, but still run."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
         self._done: deque[_Job] = deque()
         self._wake_sent = False
         self._ended: deque[threading.Thread] = deque()
@@ -75,24 +87,77 @@ class ThreadLane:
 
     def __repr__(self) -> str:
         return (
-            f"<ThreadLane threads={len(self._threads)}/{self.limit} unfinished={self._unfinished}>"
+            f"<ThreadLane threads={len(self._threads)}/{self.limit} "
+            f"unfinished={self._unfinished} stuck={self._stuck}>"
         )
 
-    async def run(self, function: Callable[..., _T], *args: Any) -> _T:
+    @property
+    def full(self) -> bool:
+        """Whether as many functions wait for a thread as there are threads."""
+        return self._unfinished - self._stuck >= 2 * self.limit
+
+    @property
+    def busy(self) -> bool:
+        """Whether any function runs or waits."""
+        return self._unfinished > 0
+
+    async def room(self) -> None:
+        """Wait until it isn't full."""
+        while self.full:
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            await waiter
+
+    async def run(
+        self, function: Callable[..., _T], *args: Any, timeout_s: float | None = None
+    ) -> _T:
         """Call the function in a thread, with this task's context variables.
 
-        Cancelling the wait doesn't stop the function: it goes on and keeps its thread busy.
+        Cancelling the wait doesn't stop a function that has begun: it goes on and keeps its
+        thread busy. Neither does `timeout_s`, which counts from when a thread takes it up and
+        raises TimeoutError; but another thread takes the place of the one that is stuck, as long
+        as no more than `threads` are. When those are stuck as well, TimeoutError comes at once.
         Raises what the function raises.
         """
         if self._closed:
             raise RuntimeError("the thread lane is closed")
+        if self._all_stuck:
+            raise TimeoutError
         future: asyncio.Future[Any] = self._loop.create_future()
-        call = (lambda: function(*args)) if args else function
+        job = _Job((lambda: function(*args)) if args else function, future)
         self._unfinished += 1
-        self._jobs.put(_Job(call, future))
-        if self._unfinished > len(self._threads) < self.limit:
+        self._jobs.put(job)
+        self._start_threads()
+        if timeout_s is None:
+            return cast("_T", await future)
+        timer = self._loop.call_later(timeout_s, self._expire, job, timeout_s)
+        self._timers[job] = timer
+        try:
+            return cast("_T", await future)
+        finally:
+            self._timers.pop(job).cancel()
+
+    def _expire(self, job: _Job, timeout_s: float) -> None:
+        if job.future.done():
+            return
+        left_s = job.started + timeout_s - time.monotonic() if job.started else timeout_s
+        if left_s > 0 and not (self._all_stuck and not job.started):
+            self._timers[job] = self._loop.call_later(left_s, self._expire, job, timeout_s)
+            return
+        if job.started:
+            job.abandoned = True
+            self._stuck += 1
+            self._start_threads()
+        job.future.set_exception(TimeoutError())
+        self._wake()
+
+    @property
+    def _all_stuck(self) -> bool:
+        return self._stuck >= 2 * self.limit
+
+    def _start_threads(self) -> None:
+        if self._unfinished > len(self._threads) < self.limit + min(self._stuck, self.limit):
             self._start_thread()
-        return cast("_T", await future)
 
     def _start_thread(self) -> None:
         # Daemon threads: a callback that never returns must not keep the interpreter alive.
@@ -125,8 +190,20 @@ class ThreadLane:
         # many rather than none.
         self._wake_sent = False
         while self._done:
+            job = self._done.popleft()
             self._unfinished -= 1
-            self._done.popleft().settle()
+            self._stuck -= job.abandoned
+            job.settle()
+        self._wake()
+
+    def _wake(self) -> None:
+        """Tell those who wait for room."""
+        free = 2 * self.limit - (self._unfinished - self._stuck)
+        while self._waiting and free > 0:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+                free -= 1
 
     def _bury(self) -> None:
         while self._ended:

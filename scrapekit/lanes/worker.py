@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from multiprocessing import connection, parent_process
 from typing import Any, Final, Protocol
 
@@ -35,6 +36,24 @@ class SpiderSource(Protocol):
     def callback(self, name: str | None) -> Callable[..., Any]:
         """A callback of the spider built in this process."""
 
+    def take_counts(self) -> dict[str, float]:
+        """What that spider has counted since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came of a job. It travels pickled.
+
+    `raised` is the exception with its place and traceback as text; `records` are log records'
+    fields.
+    """
+
+    results: list[Any]
+    raised: tuple[Exception, str, str] | None
+    cost: Cost
+    counts: dict[str, float]
+    records: list[dict[str, Any]]
+
 
 def serve(end: socket.socket, source: SpiderSource, memory_bytes: int | None, level: int) -> None:
     """The worker's whole life: until the other end of the socket is closed.
@@ -49,7 +68,7 @@ def serve(end: socket.socket, source: SpiderSource, memory_bytes: int | None, le
     try:
         source.load()
     except BaseException as exc:
-        _send(end, answer_error(exc, Cost(), []))
+        _send(end, answer_error(Answer([], None, Cost(), {}, []), exc))
         return
     _limit_memory(memory_bytes)
     _send(end, b"")
@@ -71,31 +90,45 @@ def answer_job(source: SpiderSource, job: bytes, records: list[dict[str, Any]]) 
         return drain(callback(argument), callback)
 
     results, raised, cost = timed(work)
-    logs, records[:] = records[:], []
+    answer = Answer(results or [], None, cost, _counts(source), records[:])
+    records.clear()
     if raised is not None:
-        return answer_error(raised, cost, logs)
+        return answer_error(answer, raised)
     try:
-        return pickle.dumps((results, None, cost, logs), pickle.HIGHEST_PROTOCOL)
+        return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
     except Exception as exc:
         error = UsageError(
             f"a result of {name or 'parse'} can't leave its process: {culprit(results)}: {exc}"
         )
-        return answer_error(error, cost, logs)
+        return answer_error(answer, error)
 
 
-def answer_error(error: BaseException, cost: Cost, logs: list[dict[str, Any]]) -> bytes:
+def _counts(source: SpiderSource) -> dict[str, float]:
+    try:
+        return source.take_counts()
+    except Exception:
+        # The spider couldn't be built, which is what the answer tells already.
+        return {}
+
+
+def answer_error(answer: Answer, error: BaseException) -> bytes:
     """The answer that tells of an exception, with its place and traceback as text."""
     details = place(error), render(error)
     if not isinstance(error, Exception):
         error = UsageError(f"{type(error).__name__} was raised in a worker process")
     error.__traceback__ = error.__cause__ = error.__context__ = None
     try:
-        packed = pickle.dumps((None, (error, *details), cost, logs), pickle.HIGHEST_PROTOCOL)
+        packed = _packed_error(answer, error, *details)
         pickle.loads(packed)
     except Exception:
         substitute = UsageError(f"{type(error).__name__}: {error}")
-        packed = pickle.dumps((None, (substitute, *details), cost, logs), pickle.HIGHEST_PROTOCOL)
+        packed = _packed_error(answer, substitute, *details)
     return packed
+
+
+def _packed_error(answer: Answer, error: Exception, place: str, trace: str) -> bytes:
+    told = replace(answer, results=[], raised=(error, place, trace))
+    return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
 
 
 def culprit(value: Any) -> str:
