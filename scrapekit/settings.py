@@ -147,7 +147,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 120.0
     callback_memory_bytes: Annotated[
         Annotated[int, Meta(ge=1_000_000)] | None,
-        Meta(description="Most that a process-lane callback may allocate; none: no limit."),
+        Meta(description="Most bytes that a process-lane callback may allocate; none: no limit."),
     ] = 2_147_483_648
     quarantine: Annotated[
         _Folder | None,
@@ -223,7 +223,7 @@ _NOTATION: Final[Mapping[type, str]] = {
 def _parse(text: str, setting: Setting) -> object:
     """Take apart what msgspec doesn't: lists and tables. It converts numbers and truth values."""
     text = text.strip()
-    if setting.default is None and text.lower() in {"", "none", "null"}:
+    if isinstance(setting.kind, inspect.UnionType) and text.lower() in {"", "none", "null"}:
         return None
     is_list = isinstance(setting.kind, inspect.VarTupleType)
     if isinstance(setting.kind, inspect.DictType) or (is_list and text.startswith("[")):

@@ -47,6 +47,10 @@ DEFAULTS: dict[str, object] = {
     "max_seconds": None,
     "threads": 16,
     "processes": None,
+    "callback_timeout_s": 120.0,
+    "callback_memory_bytes": 2_147_483_648,
+    "quarantine": None,
+    "stall_warning_s": 0.1,
     "drain_s": 10.0,
     "verify_tls": True,
 }
@@ -103,6 +107,10 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "max_seconds": st.none() | SPAN,
     "threads": WORKERS,
     "processes": st.none() | WORKERS,
+    "callback_timeout_s": st.none() | SPAN,
+    "callback_memory_bytes": st.none() | st.integers(1_000_000, 10**12),
+    "quarantine": st.none() | st.sampled_from(["kept", "/var/lib/kept pages"]),
+    "stall_warning_s": PAUSE,
     "drain_s": PAUSE,
     "verify_tls": st.booleans(),
 }
