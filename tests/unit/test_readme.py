@@ -143,7 +143,7 @@ async def test_callbacks_run_in_the_lanes_that_their_comments_name(folder: Path)
     async with scrapekit.crawl(spider, transport=web, settings={"processes": 1}) as run_:
         items: list[Any] = [item async for item in run_]
     assert items == [{"name": "Tea"}, {"words": 3}]
-    assert spider.pages == 1
+    assert spider.stats.get("pages") == 3
     assert {cost.callback: cost.lane for cost in run_.report.callbacks} == {
         "parse": "loop",
         "parse_product": "thread",
