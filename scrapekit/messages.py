@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json as jsonlib
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, final, overload
+from typing import Any, Final, NoReturn, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,8 +18,8 @@ from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
 Callback = Callable[..., Any] | str
 """What `callback=` takes: a method of the spider, its name, or a module-level function."""
 
-_NONE: Final[Mapping[str, Any]] = {}
 _FORM: Final = "application/x-www-form-urlencoded"
+_JSON: Final = "application/json"
 _FIELDS: Final = (
     "url",
     "callback",
@@ -31,7 +32,26 @@ _FIELDS: Final = (
     "unique",
     "depth",
 )
+_BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
+
+
+class _Fixed(dict[str, Any]):
+    """A dict that can't be changed, because requests share the empty one. Copies are plain."""
+
+    __slots__ = ()
+
+    def _refuse(self, *_: Any, **__: Any) -> NoReturn:
+        raise TypeError("a Request can't be changed: use request.replace()")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Fixed, (dict(self),)
+
+
+_NONE: Final = _Fixed()
 
 
 def callback_name(callback: Callback | None) -> str | None:
@@ -110,14 +130,18 @@ class Request:
             _default_header(fields, "Content-Type", content_type)
         if fields:
             _check_headers(fields)
+        if cookies:
+            _check_cookies(cookies)
+        if not isinstance(priority, int):
+            raise UsageError(f"a priority is an int, not {priority!r}")
         self._fill(
             href,
             callback_name(callback),
             _method(method or ("POST" if payload else "GET")),
-            fields or _NONE,
+            _Fixed(fields) if fields else _NONE,
             payload,
-            dict(cookies) if cookies else _NONE,
-            dict(meta) if meta else _NONE,
+            _Fixed(cookies) if cookies else _NONE,
+            _Fixed(meta) if meta else _NONE,
             priority,
             unique,
             0,
@@ -160,6 +184,8 @@ class Request:
         depth = changes.pop("depth", values.pop("depth"))
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
+            if "body" not in changes:
+                values["headers"] = _without_made_type(self.headers)
         request = Request(**values | changes)
         _set_depth(request, depth)
         return request
@@ -229,6 +255,24 @@ def _check_headers(headers: Mapping[str, str]) -> None:
             raise UsageError(f"the value of header {name!r} must be a str on one line")
 
 
+def _check_cookies(cookies: Mapping[str, str]) -> None:
+    for name, value in cookies.items():
+        if not isinstance(name, str) or not name or not _TOKEN.issuperset(name.lower()):
+            raise UsageError(f"{name!r} is no cookie name (RFC 6265, 4.1.1: a token)")
+        # Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
+        if not isinstance(value, str) or any(c < " " or c in ";\x7f" for c in value):
+            raise UsageError(f"the value of cookie {name!r} must be a str without ';' on one line")
+
+
+def _without_made_type(headers: Mapping[str, str]) -> dict[str, str]:
+    """The headers without a Content-Type that came with `json` or `data`."""
+    return {
+        name: value
+        for name, value in headers.items()
+        if name.lower() != "content-type" or value not in (_FORM, _JSON)
+    }
+
+
 def _default_header(headers: dict[str, str], name: str, value: str) -> None:
     if all(name.lower() != known.lower() for known in headers):
         headers[name] = value
@@ -240,11 +284,16 @@ def _payload(
     """The body's bytes, and the Content-Type that goes with them if we made them."""
     if (json is not None) + (data is not None) + bool(body) > 1:
         raise UsageError("a Request takes one of body, json and data")
-    if json is not None:
-        return msgspec.json.encode(json), "application/json"
-    if data is not None:
-        pairs = data.items() if isinstance(data, Mapping) else data
-        return urlencode(list(pairs), doseq=True).encode(), _FORM
+    try:
+        if json is not None:
+            return msgspec.json.encode(json), _JSON
+        if data is not None:
+            pairs = data.items() if isinstance(data, Mapping) else data
+            return urlencode(list(pairs), doseq=True).encode(), _FORM
+    except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+        raise UsageError(f"{'data' if json is None else 'json'} can't be encoded: {exc}") from exc
+    if not isinstance(body, (bytes, str, bytearray, memoryview)):
+        raise UsageError(f"a body is bytes or str, not {type(body).__name__}")
     return (body.encode() if isinstance(body, str) else bytes(body)), None
 
 
@@ -370,11 +419,20 @@ class Response:
         return self.document.links(query, skip_nofollow=skip_nofollow)
 
     def urljoin(self, url: str) -> str:
-        """`url` made absolute against this page's address. Raises InvalidURL."""
-        joined = urls.Base(self.url).join(url)
+        """`url` made absolute as a link of this page: against its `<base>`, if it has one, else
+        its address. Raises InvalidURL.
+        """
+        joined = self._base.join(urls.encode_query(url, self.encoding))
         if joined is None:
             raise InvalidURL(url, f"it doesn't lead to http or https from {self.url}")
         return joined
+
+    @property
+    def _base(self) -> urls.Base:
+        # Asking the document parses it, which most pages can do without.
+        if self._document is None and _BASE_TAG.search(self.body) is None:
+            return urls.Base(self.url)
+        return self.document.base or urls.Base(self.url)
 
     def follow(
         self, link: str | Element, callback: Callback | None = None, **options: Any
