@@ -84,6 +84,7 @@ class Crawl:
         """What the crawl has done so far; all of it once the block is left."""
         report = self._stats.report(self._clock.now())
         report.spider = self.spider.name
+        report.stats = self.spider.stats.snapshot()
         if self._engine is not None and self._engine.reason is not None:
             report.reason = self._engine.reason
         return report
@@ -433,6 +434,8 @@ def why_not_ok(report: Report) -> str:
     if group is None:
         return "no page was fetched"
     count = sum(g.count for g in user_errors)
-    what = f"{count} errors in callbacks, stages or exports" if count else "no page was fetched"
+    errors = "1 error" if count == 1 else f"{count} errors"
+    what = f"{errors} in callbacks, stages or exports" if count else "no page was fetched"
     where = f" at {group.where}" if group.where else ""
-    return f"{what}; {group.error}{where}: {group.message} (for example {group.example})"
+    example = f" (for example {group.example})" if group.example else ""
+    return f"{what}; {group.error}{where}: {group.message}{example}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from scrapekit.events import Event, Failed, RequestsDropped, RetryScheduled
+from scrapekit.events import Event, Failed, LoopStalled, RequestsDropped, RetryScheduled
 from scrapekit.report import printable
 
 # No NullHandler: in a program that has not configured logging, failures go to stderr rather than
@@ -27,6 +27,8 @@ class LogObserver:
     def __call__(self, event: Event, /) -> None:
         if isinstance(event, Failed):
             self._failed(event)
+        elif isinstance(event, LoopStalled):
+            self._stalled(event)
         elif isinstance(event, RetryScheduled) and logger.isEnabledFor(logging.INFO):
             logger.info(
                 "%s: try %d failed (%s: %s), again in %.1f s",
@@ -39,6 +41,17 @@ class LogObserver:
         elif isinstance(event, RequestsDropped) and logger.isEnabledFor(logging.DEBUG):
             logger.debug(
                 "dropped %d (%s), such as %s", event.count, event.reason, printable(event.example)
+            )
+
+    def _stalled(self, event: LoopStalled) -> None:
+        if self._is_new(f"stall {event.callback} {event.where}"):
+            logger.warning(
+                "the event loop was blocked for %.2f s by %s at %s: %s (%s)",
+                event.blocked_s,
+                event.callback or f"code of the {event.whose}",
+                event.where or "an unknown place",
+                printable(event.statement),
+                event.advice,
             )
 
     def _failed(self, event: Failed) -> None:

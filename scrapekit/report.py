@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import msgspec
 
@@ -33,6 +34,21 @@ class CallbackCost(msgspec.Struct, kw_only=True):
     calls: int = 0
     wall_s: float = 0.0
     cpu_s: float = 0.0
+    blocked_s: float = 0.0
+    """The longest time for which it kept the event loop from other work."""
+
+
+class StallGroup(msgspec.Struct, kw_only=True):
+    """Times at which the event loop was blocked, by the place that blocked it."""
+
+    whose: str
+    callback: str | None
+    where: str
+    statement: str
+    advice: str
+    count: int = 0
+    total_s: float = 0.0
+    longest_s: float = 0.0
 
 
 class Report(msgspec.Struct, kw_only=True):
@@ -60,6 +76,11 @@ class Report(msgspec.Struct, kw_only=True):
     """Items written, by output."""
     errors: list[ErrorGroup] = []
     callbacks: list[CallbackCost] = []
+    stats: dict[str, float] = {}
+    """What the spider's callbacks counted by `self.stats.add()`."""
+    stalls: list[StallGroup] = []
+    advice: list[str] = []
+    """Which callback another lane would serve better; see `scrapekit.advice`."""
 
     @property
     def pages_per_s(self) -> float:
@@ -99,6 +120,15 @@ def _lines(report: Report) -> Iterator[str]:
             f"{_count(cost.calls, 'call')}, "
             f"{_seconds(cost.wall_s)} wall, {_seconds(cost.cpu_s)} CPU"
         )
+    if report.stats:
+        yield f"  counted    {_tally(report.stats)}"
+    for stall in report.stalls:
+        yield (
+            f"  stalled    {stall.count} x at {stall.where or 'an unknown place'}, "
+            f"up to {_seconds(stall.longest_s)}: {printable(stall.statement, 80)}"
+        )
+    for sentence in report.advice:
+        yield f"  advice     {printable(sentence)}"
     for group in report.errors:
         yield from _error_lines(group)
 
@@ -118,7 +148,37 @@ def printable(text: str, limit: int = 500) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in short)
 
 
-def _tally(counts: Mapping[int, int] | Mapping[str, int]) -> str:
+def profile(report: Report) -> str:
+    """A table of what each callback cost, in each lane."""
+    head = ("callback", "lane", "calls", "wall ms", "CPU ms", "CPU s", "of crawl", "blocked ms")
+    rows = [head, *map(partial(_profile_row, report.duration_s), report.callbacks)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(head))]
+    lines = (
+        "  ".join(
+            cell.ljust(width) if column < 2 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _profile_row(duration_s: float, cost: CallbackCost) -> tuple[str, ...]:
+    calls = max(1, cost.calls)
+    share = cost.cpu_s / duration_s if duration_s > 0 else 0.0
+    return (
+        printable(cost.callback),
+        cost.lane,
+        f"{cost.calls:,}",
+        f"{1000 * cost.wall_s / calls:.2f}",
+        f"{1000 * cost.cpu_s / calls:.2f}",
+        f"{cost.cpu_s:.2f}",
+        f"{share:.0%}",
+        f"{1000 * cost.blocked_s:.1f}",
+    )
+
+
+def _tally(counts: Mapping[int, int] | Mapping[str, int] | Mapping[str, float]) -> str:
     return ", ".join(f"{printable(str(name), 80)}: {count:,}" for name, count in counts.items())
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from scrapekit.advice import advise
 from scrapekit.errors import BadStatus
 from scrapekit.events import (
     CallbackRan,
@@ -17,13 +18,14 @@ from scrapekit.events import (
     Failed,
     ItemDropped,
     ItemsWritten,
+    LoopStalled,
     PageDone,
     PageFetched,
     RequestsDropped,
     RetryScheduled,
 )
 from scrapekit.failure import Failure
-from scrapekit.report import CallbackCost, ErrorGroup, Report
+from scrapekit.report import CallbackCost, ErrorGroup, Report, StallGroup
 
 MAX_KINDS = 200
 """Reasons and groups of errors that are told apart; further ones are counted together, because
@@ -41,6 +43,7 @@ class Stats:
         self._exports: Counter[str] = Counter()
         self._errors: dict[tuple[str, ...], ErrorGroup] = {}
         self._costs: dict[tuple[str, str], CallbackCost] = {}
+        self._stalls: dict[tuple[str, str], StallGroup] = {}
 
     def __repr__(self) -> str:
         return f"<Stats pages={self._report.pages} items={self._report.items}>"
@@ -60,9 +63,11 @@ class Stats:
             exports=dict(self._exports),
             errors=[msgspec.structs.replace(g) for g in _by_count(self._errors.values())],
             callbacks=[msgspec.structs.replace(cost) for cost in self._costs.values()],
+            stalls=[msgspec.structs.replace(stall) for stall in self._stalls.values()],
         )
         if report.started_at and not report.duration_s:
             report.duration_s = now - report.started_at
+        report.advice = advise(report.callbacks, report.duration_s)
         return report
 
     def _started(self, event: CrawlStarted) -> None:
@@ -85,6 +90,24 @@ class Stats:
         cost.calls += 1
         cost.wall_s += event.wall_s
         cost.cpu_s += event.cpu_s
+        cost.blocked_s = max(cost.blocked_s, event.blocked_s)
+
+    def _stalled(self, event: LoopStalled) -> None:
+        key = event.callback or "", event.where
+        stall = self._stalls.get(key)
+        if stall is None:
+            if len(self._stalls) >= MAX_KINDS:
+                return
+            stall = self._stalls[key] = StallGroup(
+                whose=event.whose,
+                callback=event.callback,
+                where=event.where,
+                statement=event.statement,
+                advice=event.advice,
+            )
+        stall.count += 1
+        stall.total_s += event.blocked_s
+        stall.longest_s = max(stall.longest_s, event.blocked_s)
 
     def _requests_dropped(self, event: RequestsDropped) -> None:
         self._dropped[_bounded(event.reason, self._dropped)] += event.count
@@ -121,6 +144,7 @@ _COUNTS: dict[type[Event], Callable[[Stats, Any], None]] = {
     RetryScheduled: Stats._retried,
     ItemDropped: Stats._item_dropped,
     ItemsWritten: Stats._written,
+    LoopStalled: Stats._stalled,
     Failed: Stats._failed,
     CrawlFinished: Stats._finished,
 }
