@@ -58,6 +58,11 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         return self.request.url if self.request else ""
 
     @property
+    def message(self) -> str:
+        """What the exception says; its class if it says nothing, as MemoryError does."""
+        return str(self.error) or type(self.error).__name__
+
+    @property
     def of_user_code(self) -> bool:
         """Whether code given to scrapekit failed, rather than a site or a rule."""
         return self.during != "fetch"
@@ -65,7 +70,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     def __str__(self) -> str:
         callback = f" in {self.callback}" if self.callback else ""
         where = f" ({self.where})" if self.where else ""
-        return f"{type(self.error).__name__}{callback}{where}: {self.error}"
+        return f"{type(self.error).__name__}{callback}{where}: {self.message}"
 
 
 def failure(
@@ -77,15 +82,20 @@ def failure(
     callback: str | None = None,
     tries: int = 1,
 ) -> Failure:
-    """Describe a caught exception. The traceback is kept as text, so that no frame stays alive."""
+    """Describe a caught exception.
+
+    The traceback is kept as text, so that no frame stays alive, and only if the user's code is in
+    it: one of nothing but scrapekit helps nobody to mend a crashed callback or a full disk.
+    """
+    where = "" if during == "fetch" else place(error)
     return Failure(
         error=error,
         during=during,
         request=request,
         response=response,
         callback=callback,
-        where="" if during == "fetch" else place(error),
-        traceback=render(error) if during != "fetch" else "",
+        where=where,
+        traceback=render(error) if where else "",
         tries=tries,
     )
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scrapekit import urls
-from scrapekit.errors import RedirectError, Refused, UsageError
+from scrapekit.errors import InvalidURL, RedirectError, Refused, UsageError
 from scrapekit.messages import Request
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -29,7 +29,16 @@ PUBLIC_HEADERS: Final = frozenset(
         "upgrade-insecure-requests",
     }
 )
-_BODY_HEADERS: Final = frozenset({"content-type", "content-length", "content-encoding"})
+# Fetch standard, "request-body-header name", and the length.
+_BODY_HEADERS: Final = frozenset(
+    {
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-location",
+        "content-type",
+    }
+)
 
 
 class Scope:
@@ -63,12 +72,13 @@ class Scope:
     def allows(self, url: str) -> bool:
         if self._anywhere:
             return True
-        host = urls.host(url)
-        verdict = self._verdicts.get(host)
+        # Links of one page lead to few origins: looking one up is cheaper than taking its host.
+        origin = urls.origin(url)
+        verdict = self._verdicts.get(origin)
         if verdict is None:
             if len(self._verdicts) > 100_000:
                 self._verdicts.clear()
-            verdict = self._verdicts[host] = self._covers(host)
+            verdict = self._verdicts[origin] = self._covers(urls.host(url))
         return verdict
 
     def _covers(self, host: str) -> bool:
@@ -86,13 +96,21 @@ class Scope:
 
 
 def _domain(name: str) -> str:
-    domain = name.lower().strip(".")
-    if not domain or "/" in domain or "@" in domain:
+    """The name as it stands in canonical URLs: in lower case, and in Punycode."""
+    if name == "*":
+        return name
+    try:
+        href = urls.normalize(f"http://{name}/")
+    except InvalidURL:
+        href = ""
+    host = urls.host(href)
+    # A port, a path, a user name or a pattern would never match a host: nothing would be fetched.
+    if not host.strip(".") or "*" in host or href != f"http://{host}/":
         raise UsageError(
-            f"{name!r} in allowed_domains is no host name; write it like 'example.com', "
-            "or '*' for anywhere"
+            f"{name!r} in allowed_domains is no host name; write it like 'example.com', which "
+            "includes its subdomains, or '*' for anywhere"
         )
-    return domain
+    return host.strip(".")
 
 
 class Credentials:

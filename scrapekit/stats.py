@@ -179,7 +179,7 @@ def _group(failure: Failure) -> ErrorGroup:
         during=failure.during,
         callback=failure.callback,
         where=failure.where,
-        message=str(failure.error),
+        message=failure.message,
         example=failure.url,
         traceback=failure.traceback,
         of_user_code=failure.of_user_code,
