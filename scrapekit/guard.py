@@ -100,7 +100,7 @@ def _domain(name: str) -> str:
     if name == "*":
         return name
     try:
-        href = urls.normalize(f"http://{name}/")
+        href = urls.normalize(f"http://{name}/") if isinstance(name, str) else ""
     except InvalidURL:
         href = ""
     host = urls.host(href)
