@@ -46,7 +46,9 @@ def decide(
     """
     if tries > settings.retries or method not in IDEMPOTENT or not is_passing(error):
         return None
-    bound = min(settings.retry_delay_s * 2.0 ** (tries - 1), settings.max_retry_delay_s)
+    # Bounded, because floats are: 2.0 ** 1024 is an error.
+    growth = 2.0 ** min(tries - 1, 100)
+    bound = min(settings.retry_delay_s * growth, settings.max_retry_delay_s)
     wished = wished_delay_s(error, now) or 0.0
     return now + max(bound * random(), min(wished, settings.max_retry_delay_s))
 
