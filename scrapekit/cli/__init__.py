@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = _parser().parse_args(argv)
+    arguments = _parser().parse_args(_joined(sys.argv[1:] if argv is None else argv))
     try:
         code: int = arguments.run(arguments)
     except KeyboardInterrupt:
@@ -46,6 +46,17 @@ def _main(argv: Sequence[str] | None) -> int:
         Screen(sys.stderr).error(str(error))
         return exits.NOT_STARTED
     return code
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """Make `-o-:csv` of `-o -:csv`: argparse takes a value that starts with "-" for an option."""
+    joined: list[str] = []
+    for argument in argv:
+        if joined and joined[-1] in {"-o", "-O"} and argument.startswith("-:"):
+            joined[-1] += argument
+        else:
+            joined.append(argument)
+    return joined
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     def on_broken(file: Path, why: str) -> None:
         broken.append(file)
-        screen.error(f"{file} can't be read: {why}")
+        screen.error(f"{os.path.relpath(file)} can't be read: {why}")
 
     found = _find(arguments.paths, on_broken)
     for line in _table(found):

@@ -22,7 +22,7 @@ Files that exist are never overwritten (exit code 3).
 """
 
 _SPIDER = Template('''\
-"""A spider for example.com. Run it with: scrapekit crawl $name.py -o $name.jsonl"""
+"""A spider for example.com; `scrapekit crawl $name.py -o $name.jsonl` runs it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class $cls(Spider):
 ''')
 
 _TEST = Template('''\
-"""Tests of $name.py, without a network: pages are made up. Run them with: pytest"""
+"""Tests of $name.py, on pages that are made up; `pytest` runs them."""
 
 from __future__ import annotations
 

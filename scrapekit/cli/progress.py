@@ -7,7 +7,7 @@ import contextlib
 import logging
 import sys
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Final
 
@@ -47,17 +47,19 @@ class ProgressLine:
     def __call__(self) -> str:
         report = self._crawl.report
         self._past.append(report)
+        rate = recent_rate(self._past)
         return (
-            f"{printable(report.spider, 40)}: {report.pages:,} pages, {self._rate():,.1f}/s, "
+            f"{printable(report.spider, 40)}: {report.pages:,} pages, {rate:,.1f}/s, "
             f"{self._crawl.pending:,} queued, {self._crawl.in_flight:,} in flight, "
             f"{report.items:,} items, {report.error_count:,} errors"
         )
 
-    def _rate(self) -> float:
-        """Pages per second of late."""
-        first, last = self._past[0], self._past[-1]
-        seconds = last.duration_s - first.duration_s
-        return (last.pages - first.pages) / seconds if seconds > 0 else last.pages_per_s
+
+def recent_rate(past: Sequence[Report]) -> float:
+    """Pages per second over a series of reports, oldest first; of a single one, all in all."""
+    first, last = past[0], past[-1]
+    seconds = last.duration_s - first.duration_s
+    return (last.pages - first.pages) / seconds if seconds > 0 else last.pages_per_s
 
 
 @asynccontextmanager

@@ -53,7 +53,8 @@ class Screen:
             self._write = self._print
 
     def _print(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        if self.stream is not None:
+            print(text, file=self.stream, flush=True)
 
 
 @contextmanager
