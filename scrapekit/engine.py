@@ -17,7 +17,7 @@ from scrapekit import quarantine, retry
 from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
-from scrapekit.clock import Clock
+from scrapekit.clock import Clock, Timer
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errors import (
     BadStatus,
@@ -79,6 +79,8 @@ class Engine:
         self._clock = clock
         self._executor = executor
         self._workers = 0
+        self._drain: Timer | None = None
+        """Cuts short what is in flight, once the crawl was asked to stop."""
         self._tasks = anyio.create_task_group()
         self._feeding = anyio.CancelScope()
         self._tell = Announcer(observers, clock)
@@ -161,13 +163,18 @@ class Engine:
             except* Exception as group:
                 self.reason = "failed"
                 raise CrawlError("the crawl ended by an error of its own") from group
+        if self._drain is not None:
+            self._drain.cancel()
         self.reason = self.reason or "finished"
         self._tell.finished(self.reason)
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more; finish what is in flight, but cut it short after `drain_s`."""
         self._close(reason)
-        self._clock.call_at(self._clock.now() + self.settings.drain_s, self.cancel)
+        if self._drain is None:
+            self._drain = self._clock.call_at(
+                self._clock.now() + self.settings.drain_s, self.cancel
+            )
 
     def cancel(self, reason: StopReason = "stopped") -> None:
         """Cut short what is in flight. What was committed stays, and is written out."""
