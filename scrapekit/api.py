@@ -14,6 +14,7 @@ from typing import Any, Final, Self
 
 import anyio
 import msgspec
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
@@ -68,13 +69,15 @@ class Crawl:
         self._make_engine = make_engine
         self._iterated = iterated
         self._stats = Stats()
-        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
         self._batch: deque[Any] = deque()
         self._iterating = False
         self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
+        self._send: MemoryObjectSendStream[Sequence[Any]]
+        self._receive: MemoryObjectReceiveStream[Sequence[Any]]
         self._raised = False
         self._ready = False
+        self._asked_to_end = False
 
     def __repr__(self) -> str:
         return f"<Crawl {self._engine or self.spider!r}>"
@@ -105,14 +108,20 @@ class Crawl:
             # Nothing is in flight yet, and what is being opened may never be.
             self.cancel(reason)
         elif self._engine is not None:
+            self._asked_to_end = True
             self._engine.stop(reason)
 
     def cancel(self, reason: StopReason = "stopped") -> None:
-        """Stop at once: what is in flight is lost, what was committed is not. Doesn't wait."""
-        if self._engine is not None:
-            self._engine.cancel(reason)
-        if self._task is not None and not self._ready:
-            # What is still being opened doesn't hear of the engine's own cancelling.
+        """Stop at once: what is in flight is lost, what was committed is not. Doesn't wait.
+
+        Code that is cut short may clean up; a second call cuts that short as well.
+        """
+        again, self._asked_to_end = self._asked_to_end, True
+        if self._engine is None or self._task is None:
+            return
+        self._engine.cancel(reason)
+        # What is being opened or closed doesn't hear of the engine's own cancelling.
+        if not self._ready or (again and self._engine.closing):
             self._task.cancel()
 
     async def wait(self) -> Report:
@@ -120,13 +129,17 @@ class Crawl:
 
         Raises CrawlError if the crawl itself failed.
         """
+        if self._task is None:
+            raise UsageError("the crawl hasn't started: use it in `async with`")
         self._receive.close()
-        await self._join()
+        await self._join(self._task)
         return self.report
 
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise UsageError("a crawl runs once: call crawl() again")
+        # Not made earlier: streams that are never closed complain when they are collected.
+        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
         started = asyncio.Event()
         engine = self._engine = self._make_engine(
             self._stats, self._hand_over if self._iterated else None
@@ -137,12 +150,12 @@ class Crawl:
         try:
             await started.wait()
         except asyncio.CancelledError:
-            await self._end(now=True)
+            self.cancel()
+            await self._end(self._task)
             raise
         if not self._ready:
-            await self._end(now=False)
-            self._close()
-            self._task.result()
+            await self._end(self._task)
+            self._result(self._task)
         return self
 
     async def __aexit__(
@@ -151,16 +164,18 @@ class Crawl:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        assert self._task is not None
+        assert self._engine is not None
         left_early = self._iterating or error is not None
         if left_early:
-            self.cancel()
+            self._engine.cancel()
         self._receive.close()
-        try:
-            await self._end(now=False)
-        finally:
-            self._close()
-        if error is None and not self._raised:
-            self._result()
+        await self._end(self._task)
+        if error is None:
+            self._result(self._task)
+        elif not self._raised and not self._task.cancelled() and self._task.exception():
+            # The block's own error goes first.
+            logger.error("the crawl failed as well", exc_info=self._task.exception())
 
     def __aiter__(self) -> Self:
         if self._task is None:
@@ -168,12 +183,13 @@ class Crawl:
         return self
 
     async def __anext__(self) -> Any:
+        assert self._task is not None
         self._iterating = True
         while not self._batch:
             try:
                 self._batch.extend(await self._receive.receive())
             except (anyio.EndOfStream, anyio.ClosedResourceError):
-                await self._join()
+                await self._join(self._task)
                 raise StopAsyncIteration from None
         return self._batch.popleft()
 
@@ -195,37 +211,31 @@ class Crawl:
             # Nobody iterates, or not any more.
             return
 
-    async def _join(self) -> None:
+    async def _join(self, task: asyncio.Task[None]) -> None:
         """Wait for the engine, and raise what it raised, once."""
-        if self._task is None:
-            raise UsageError("the crawl hasn't started: use it in `async with`")
-        await asyncio.wait({self._task})
-        self._result()
+        await asyncio.wait({task})
+        self._result(task)
 
-    def _result(self) -> None:
-        if self._task is not None and not self._task.cancelled():
+    def _result(self, task: asyncio.Task[None]) -> None:
+        if not self._raised and not task.cancelled():
             self._raised = True
-            self._task.result()
+            task.result()
 
-    async def _end(self, *, now: bool) -> None:
+    async def _end(self, task: asyncio.Task[None]) -> None:
         """See the engine's task end, whatever happens to ours meanwhile."""
-        task = self._task
-        assert task is not None
-        if now:
-            task.cancel()
         cancelled: asyncio.CancelledError | None = None
         while not task.done():
             try:
-                await asyncio.wait({task})
+                # A cancelled scope of anyio around us would interrupt every wait anew.
+                with anyio.CancelScope(shield=cancelled is not None):
+                    await asyncio.wait({task})
             except asyncio.CancelledError as exc:
                 cancelled = exc
                 self.cancel()
-        if cancelled is not None:
-            raise cancelled
-
-    def _close(self) -> None:
         self._send.close()
         self._receive.close()
+        if cancelled is not None:
+            raise cancelled
 
 
 def crawl(

@@ -34,6 +34,7 @@ class Delivery:
         self._broken = broken
         self._opened: list[Export] = []
         self._closing: anyio.CancelScope | None = None
+        self._waits: set[anyio.CancelScope] = set()
         self._deadline = math.inf
 
     def __repr__(self) -> str:
@@ -62,6 +63,8 @@ class Delivery:
         self._deadline = min(self._deadline, anyio.current_time() + patience_s)
         if self._closing is not None:
             self._closing.deadline = self._deadline
+        for wait in self._waits:
+            wait.cancel()
 
     async def deliver(self, outcome: Outcome) -> None:
         """Deliver the items of a page. Waits while those who take them are busy.
@@ -74,10 +77,7 @@ class Delivery:
         for export in self._exports:
             self._write(export, outcome)
         for export in self._exports:
-            try:
-                await export.room()
-            except OutputError as error:
-                self._fail(error, outcome)
+            await self._room(export, outcome)
         if self._hand_over is not None:
             await self._hand_over(outcome.items)
 
@@ -92,6 +92,17 @@ class Delivery:
             name = request.callback or "parse"
             self._tell.failed(failure(problem, "export", request=request, callback=name))
         self._tell.written(export)
+
+    async def _room(self, export: Export, outcome: Outcome) -> None:
+        """Wait until the export has room, or for no longer than `hurry` allows."""
+        with anyio.CancelScope(deadline=self._deadline) as wait:
+            self._waits.add(wait)
+            try:
+                await export.room()
+            except OutputError as error:
+                self._fail(error, outcome)
+            finally:
+                self._waits.discard(wait)
 
     def _fail(self, error: OutputError, outcome: Outcome) -> None:
         self._tell.failed(failure(error, "export", request=outcome.lease.request))

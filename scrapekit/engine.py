@@ -18,6 +18,7 @@ from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
+from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errors import (
     BadStatus,
@@ -79,10 +80,13 @@ class Engine:
         self._clock = clock
         self._executor = executor
         self._workers = 0
-        self._drain: Timer | None = None
-        """Cuts short what is in flight, once the crawl was asked to stop."""
+        self.closing = False
+        """Whether the crawling is over; what was opened for it is being closed, or is closed."""
         self._tasks = anyio.create_task_group()
-        self._feeding = anyio.CancelScope()
+        self._time_limit: Timer | None = None
+        self._drain_limit: Timer | None = None
+        self._feeding = Cut()
+        self._visiting = Cut()
         self._tell = Announcer(observers, clock)
         self._scope = Scope(spider.allowed_domains)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
@@ -140,12 +144,13 @@ class Engine:
                     return
                 results = await self._fail(lease, error, response)
             outcome = await self._outcomes.make(lease, response, results)
-            new = await self._scheduler.commit(outcome)
-            self._tell.done(outcome, new)
-            self._fetcher.settled(request)
-            await self._delivery.deliver(outcome)
+            async with self._visiting.held_off():
+                new = await self._scheduler.commit(outcome)
+                self._tell.done(outcome, new)
+                self._fetcher.settled(request)
+                await self._delivery.deliver(outcome)
             if self._outcomes.enough:
-                self._close("max_items")
+                self.stop("max_items")
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """The whole crawl. Calls `ready` once nothing can keep it from starting any more.
@@ -154,32 +159,54 @@ class Engine:
         stages' __aenter__ raise. Whatever happens later is in the report instead, but for a fault
         of scrapekit's own: CrawlError.
         """
-        async with self._parts():
-            self._tell.started(self.spider.name, self.settings.concurrency)
-            ready()
-            try:
-                async with self._time_limit(), self._tasks:
-                    self._tasks.start_soon(self._feed)
-            except* Exception as group:
-                self.reason = "failed"
-                raise CrawlError("the crawl ended by an error of its own") from group
-        if self._drain is not None:
-            self._drain.cancel()
+        try:
+            async with self._parts():
+                self._tell.started(self.spider.name, self.settings.concurrency)
+                ready()
+                broken = await self._crawl()
+        except asyncio.CancelledError:
+            self.reason = self.reason or "stopped"
+            raise
+        finally:
+            if self.closing:
+                self._tell.finished(self.reason or "failed")
+        if broken is not None:
+            what = f"{type(broken).__name__}: {broken}"
+            raise CrawlError(f"the crawl ended by an error of its own: {what}") from broken
+
+    async def _crawl(self) -> Exception | None:
+        """Run until nothing is left to do; what broke the crawl, if anything did."""
+        broken: Exception | None = None
+        try:
+            self._limit_time()
+            async with self._tasks:
+                self._tasks.start_soon(self._feed)
+        except ExceptionGroup as group:
+            self.reason = "failed"
+            broken = group.exceptions[0] if len(group.exceptions) == 1 else group
+        finally:
+            self.closing = True
+            self._scheduler.close()
+            for timer in (self._time_limit, self._drain_limit):
+                if timer is not None:
+                    timer.cancel()
         self.reason = self.reason or "finished"
-        self._tell.finished(self.reason)
+        return broken
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more; finish what is in flight, but cut it short after `drain_s`."""
         self._close(reason)
-        if self._drain is None:
-            self._drain = self._clock.call_at(
-                self._clock.now() + self.settings.drain_s, self.cancel
-            )
+        if self._drain_limit is None and not self.closing:
+            end = self._clock.now() + self.settings.drain_s
+            self._drain_limit = self._clock.call_at(end, self._drained)
 
     def cancel(self, reason: StopReason = "stopped") -> None:
-        """Cut short what is in flight. What was committed stays, and is written out."""
+        """Cut short what is in flight. What was committed stays, and is written out.
+
+        Code that is cut short may clean up; a second call cuts that short as well.
+        """
         self._close(reason)
-        self._tasks.cancel_scope.cancel()
+        self._visiting.make()
         self._delivery.hurry(_PATIENCE_S)
 
     @property
@@ -194,8 +221,13 @@ class Engine:
 
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
-        self._scheduler.close()
-        self._feeding.cancel()
+        if not self._scheduler.closed:
+            self._scheduler.close()
+            self._feeding.make()
+
+    def _drained(self) -> None:
+        if not self._visiting.made:
+            self.cancel()
 
     @asynccontextmanager
     async def _parts(self) -> AsyncIterator[None]:
@@ -241,18 +273,10 @@ class Engine:
 
         return exit_
 
-    @asynccontextmanager
-    async def _time_limit(self) -> AsyncIterator[None]:
-        limit_s = self.settings.max_seconds
-        if limit_s is None:
-            yield
-            return
-        end = self._clock.now() + limit_s
-        timer = self._clock.call_at(end, lambda: self.stop("max_seconds"))
-        try:
-            yield
-        finally:
-            timer.cancel()
+    def _limit_time(self) -> None:
+        if self.settings.max_seconds is not None:
+            end = self._clock.now() + self.settings.max_seconds
+            self._time_limit = self._clock.call_at(end, lambda: self.stop("max_seconds"))
 
     @contextmanager
     def _stall_watch(self) -> Iterator[None]:
@@ -283,10 +307,11 @@ class Engine:
 
     async def _feed(self) -> None:
         """Pull start requests as there is room for them."""
-        with self._feeding:
+        with self._feeding.task():
             try:
                 with contained("start()"):
-                    await self._pull_starts()
+                    if not self._scheduler.closed:
+                        await self._pull_starts()
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
@@ -308,8 +333,6 @@ class Engine:
             self._tell.dropped("off-domain", 1, request.url)
         elif not await self._scheduler.add([request.at_depth(0)]):
             self._tell.dropped("duplicate", 1, request.url)
-            # Of nothing but duplicates, as in a job that goes on, no other step would wait.
-            await asyncio.sleep(0)
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -319,10 +342,11 @@ class Engine:
 
     async def _work(self) -> None:
         try:
-            while (lease := await self._scheduler.next()) is not None:
-                await self.visit(lease)
-                if self._lanes.full:
-                    await self._lanes.room()
+            with self._visiting.task():
+                while (lease := await self._scheduler.next()) is not None:
+                    await self.visit(lease)
+                    if self._lanes.full:
+                        await self._lanes.room()
         finally:
             self._workers -= 1
         if self._scheduler.out_of_pages:
@@ -386,7 +410,7 @@ class Engine:
             # Whoever reads has seen enough, so what is in flight is wanted no more.
             self.cancel()
         else:
-            self._close("failed")
+            self.stop("failed")
 
 
 def _during(error: Exception, response: Response | None) -> During:

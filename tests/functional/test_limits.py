@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+import scrapekit
+from scrapekit import Response, Spider
+from scrapekit.clock import ManualClock
+from tests.functional.site import Site, crawled, held, idle, in_turn, links
+from tests.functional.spiders import TITLE, Following, Titles
+
+
+@pytest.mark.parametrize(("depth", "hits"), [(0, 1), (1, 2), (2, 3), (None, 4)])
+async def test_max_depth_counts_links_from_the_start(depth: int | None, hits: int) -> None:
+    pages = {"/": links("/1"), "/1": links("/2"), "/2": links("/3"), "/3": ""}
+    async with Site(pages) as site:
+        _, report = await crawled(Following(start_urls=[site.url()]), settings={"max_depth": depth})
+    assert site.hits == ["/", "/1", "/2", "/3"][:hits]
+    assert report.dropped == ({} if depth is None else {"depth": 1})
+
+
+async def test_max_pages_is_exact_with_many_at_a_time() -> None:
+    async with Site({"*": links(*map(str, range(50)))}) as site:
+        items, report = await crawled(
+            Following(start_urls=[site.url()]), settings={"max_pages": 7, "concurrency": 5}
+        )
+    assert len(site.hits) == len(items) == report.pages == 7
+    assert report.reason == "max_pages"
+    assert report.ok
+
+
+async def test_a_page_that_is_tried_again_counts_once() -> None:
+    async with Site({"/": in_turn(503, 503, links("/next")), "*": ""}) as site:
+        items, report = await crawled(
+            Following(start_urls=[site.url()]), settings={"max_pages": 1, "retries": 2}
+        )
+    assert site.hits == ["/", "/", "/"]
+    assert len(items) == report.pages == 1
+    assert report.reason == "max_pages"
+
+
+async def test_a_crawl_with_fewer_pages_than_max_pages_just_finishes() -> None:
+    async with Site({"/": links("/a"), "/a": ""}) as site:
+        _, report = await crawled(Following(start_urls=[site.url()]), settings={"max_pages": 9})
+    assert (report.pages, report.reason) == (2, "finished")
+
+
+async def test_max_items_is_exact_with_many_at_a_time() -> None:
+    class Three(Spider):
+        async def parse(self, response: Response) -> AsyncIterator[Any]:
+            for number in range(3):
+                yield {"number": number}
+
+    async with Site({"*": ""}) as site:
+        spider = Three(start_urls=site.urls(*(f"/{n}" for n in range(20))))
+        items, report = await crawled(spider, settings={"max_items": 7, "concurrency": 5})
+    assert len(items) == report.items == 7
+    assert report.reason == "max_items"
+    assert report.ok
+
+
+async def test_max_items_waits_for_pages_that_can_add_nothing_no_longer_than_drain_s() -> None:
+    never = asyncio.Event()
+    async with Site({"/hangs": held(never)}) as site:
+
+        async def first(_request: web.BaseRequest) -> web.StreamResponse:
+            await site.until(lambda: "/hangs" in site.hits)
+            return web.Response()
+
+        site.pages["/"] = first
+        spider = Titles(start_urls=site.urls("/", "/hangs"))
+        items, report = await crawled(spider, settings={"max_items": 1, "drain_s": 0.0})
+    assert items == [TITLE]
+    assert report.reason == "max_items"
+
+
+async def test_max_seconds_ends_the_crawl_and_after_drain_s_what_is_in_flight() -> None:
+    never, clock = asyncio.Event(), ManualClock()
+    async with Site({"/": links("/hangs"), "/hangs": held(never)}) as site:
+        spider = Following(start_urls=[site.url()])
+        settings = {"obey_robots": False, "max_seconds": 60, "drain_s": 5}
+        async with scrapekit.crawl(spider, settings=settings, clock=clock) as run:
+            await site.until(lambda: "/hangs" in site.hits)
+            clock.advance(60)
+            await idle()
+            assert site.in_flight == 1
+            clock.advance(5)
+            items = [item async for item in run]
+    assert [item["path"] for item in items] == ["/"]
+    assert (run.report.reason, run.report.pages) == ("max_seconds", 1)
+    assert run.report.duration_s == 65
+
+
+async def test_a_stop_lets_pages_in_flight_finish() -> None:
+    gate = asyncio.Event()
+    async with Site({"/": held(gate, links("/next")), "/next": ""}) as site:
+        spider = Following(start_urls=[site.url()])
+        async with scrapekit.crawl(spider, settings={"obey_robots": False}) as run:
+            await site.until(lambda: site.in_flight == 1)
+            run.stop()
+            gate.set()
+            items = [item async for item in run]
+    assert [item["path"] for item in items] == ["/"]
+    assert site.hits == ["/"]
+    assert run.report.reason == "stopped"
