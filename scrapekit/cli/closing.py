@@ -38,12 +38,16 @@ def _write(report: Report, file: str, screen: Screen) -> bool:
 
     # The standard encoder takes any str: what sites send may hold lone surrogates.
     text = json.dumps({**msgspec.to_builtins(report), "ok": report.ok})
-    if file == STDOUT:
-        print(text)  # noqa: T201  it was asked for
-        return True
     try:
-        Path(file).write_text(f"{text}\n", encoding="utf-8")
+        if file == STDOUT:
+            print(text, flush=True)  # noqa: T201  it was asked for
+        else:
+            Path(file).write_text(f"{text}\n", encoding="utf-8")
+    except BrokenPipeError:
+        # Whoever reads has seen enough.
+        return True
     except OSError as error:
-        screen.error(f"can't write {file}: {error.strerror}")
+        name = "standard output" if file == STDOUT else file
+        screen.error(f"can't write {name}: {error.strerror}")
         return False
     return True

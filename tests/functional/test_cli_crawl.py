@@ -230,3 +230,15 @@ async def test_a_reader_of_items_that_has_had_enough_ends_the_crawl_quietly(
     assert told.err.startswith("pages: stopped after")
     assert "rror:" not in told.err
     assert scrapekit.read("b.jsonl").endswith("}\n")
+
+
+async def test_a_report_that_its_reader_did_not_wait_for_is_no_error(
+    scrapekit: Called, site: Site
+) -> None:
+    told_in = "--json", "--report", "report.json"
+    async with started(scrapekit.folder, *start(site, "/absent"), "-q", *told_in) as program:
+        program.close_output()
+        told = await program.end()
+    assert told.code == 1
+    assert "Traceback" not in told.err
+    assert not json.loads(scrapekit.read("report.json"))["ok"]
