@@ -92,7 +92,11 @@ class Engine:
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self._scheduler = Scheduler(
             frontier,
-            Politeness(concurrency=settings.concurrency_per_origin, delay_s=settings.delay_s),
+            Politeness(
+                concurrency=settings.concurrency_per_origin,
+                delay_s=settings.delay_s,
+                shy=settings.obey_robots,
+            ),
             clock,
             grow=self._grow,
             backlog=max(64, 2 * settings.concurrency),
@@ -104,7 +108,7 @@ class Engine:
             settings,
             clock,
             seen=frontier.has_seen,
-            slow_down=self._scheduler.slow_down,
+            meet=self._scheduler.meet,
         )
         self._lanes = Lanes(
             threads=settings.threads,

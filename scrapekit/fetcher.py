@@ -33,7 +33,7 @@ class Fetcher:
     """Fetches pages as the rules of one crawl allow.
 
     `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
-    `slow_down(origin, seconds)` is told of each Crawl-delay.
+    `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay.
     """
 
     def __init__(
@@ -44,14 +44,14 @@ class Fetcher:
         clock: Clock,
         *,
         seen: Callable[[str], bool],
-        slow_down: Callable[[str, float], None],
+        meet: Callable[[str, float], None],
     ) -> None:
         self._transport = transport
         self._scope = scope
         self._settings = settings
         self._clock = clock
         self._seen = seen
-        self._slow_down = slow_down
+        self._meet = meet
         self._credentials = guard.Credentials(settings.headers, settings.cookies)
         self._claims: dict[str, str] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
@@ -150,11 +150,10 @@ class Fetcher:
         if reading == "unavailable":
             message = f"robots.txt of {origin}: status {response.status}"
             raise RobotsUnavailable(message, url=request.url)
-        if reading == "allow":
-            return robots.ALLOW_ALL
-        rules = Robots(robots.decode(response.body), self._settings.user_agent)
-        if rules.delay_s:
-            self._slow_down(origin, rules.delay_s)
+        rules = robots.ALLOW_ALL
+        if reading == "parse":
+            rules = Robots(robots.decode(response.body), self._settings.user_agent)
+        self._meet(origin, rules.delay_s)
         return rules
 
 

@@ -32,10 +32,16 @@ class _Origin:
 
 
 class Politeness:
-    """Dates and limits per origin. All times are seconds of the crawl's clock."""
+    """Dates and limits per origin. All times are seconds of the crawl's clock.
 
-    def __init__(self, *, concurrency: int, delay_s: float) -> None:
+    `shy`: one request at a time to an origin until `meet`, because a robots.txt that asks for a
+    delay can't slow down what has gone already.
+    """
+
+    def __init__(self, *, concurrency: int, delay_s: float, shy: bool = False) -> None:
         self._concurrency = concurrency
+        self._shy = shy
+        self._met: set[str] = set()
         self._delay_s = delay_s
         self._origins: dict[str, _Origin] = {}
         self._calendar: list[tuple[float, int, int, str]] = []
@@ -57,7 +63,7 @@ class Politeness:
         origin = self._origins.get(name)
         if origin is None:
             origin = self._origins[name] = _Origin(self._delay_s)
-        if origin.in_flight >= self._concurrency:
+        if origin.in_flight >= self._limit(name):
             return False
         date = max(due, origin.free_at)
         if date <= now:
@@ -66,6 +72,9 @@ class Politeness:
             return False
         self._enter(name, origin, date, priority)
         return date == _NOW
+
+    def _limit(self, name: str) -> int:
+        return 1 if self._shy and name not in self._met else self._concurrency
 
     def pick(self, now: float) -> str | None:
         """Take the origin whose turn it is: highest priority first, then whoever waits longest."""
@@ -122,6 +131,11 @@ class Politeness:
         origin = self._origins.setdefault(name, _Origin(self._delay_s))
         origin.delay_s = max(origin.delay_s, delay_s)
         self._not_before(name, origin, origin.started_at + origin.delay_s)
+
+    def meet(self, name: str) -> None:
+        """The origin's wishes are known: from now on as many requests as are allowed."""
+        if self._shy:
+            self._met.add(name)
 
     def _not_before(self, name: str, origin: _Origin, date: float) -> None:
         if date <= origin.free_at:

@@ -114,6 +114,18 @@ class Scheduler:
         self._politeness.slow_down(origin, delay_s)
         self._set_timer()
 
+    def meet(self, origin: str, delay_s: float) -> None:
+        """An origin's robots.txt was read, which asks for that Crawl-delay (0: none).
+
+        The page that asked for it goes now, whenever it was leased; the next one can go after
+        the delay.
+        """
+        self._politeness.meet(origin)
+        if delay_s:
+            self.slow_down(origin, delay_s)
+            self._politeness.hold(origin, self._clock.now() + delay_s)
+        self._book((origin,))
+
     def close(self) -> None:
         """Hand out nothing more. What is leased can still be settled."""
         self.closed = True

@@ -18,6 +18,9 @@ Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 Page = str | bytes | int | Handler
 """HTML, bytes without a type, a bare status, or what answers each request."""
 
+Pages = dict[str, Page]
+"""By path; "*" for all others."""
+
 
 class Site:
     """Serves `pages` by path; 404 for the rest. Use it in `async with`.

@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from scrapekit import Request, Response, Spider
-from tests.functional.site import Site, answer, crawled, links, only_error, redirect
+from tests.functional.site import Pages, Site, answer, crawled, links, only_error, redirect
 from tests.functional.spiders import Following
 
 
@@ -20,7 +20,7 @@ class Landed(Spider):
 
 
 async def test_redirects_are_followed_and_remembered() -> None:
-    pages = {"/a": redirect("/b", 301), "/b": redirect("c?x=1", 308), "/c": "here"}
+    pages: Pages = {"/a": redirect("/b", 301), "/b": redirect("c?x=1", 308), "/c": "here"}
     async with Site(pages) as site:
         items, report = await crawled(Landed(start_urls=[site.url("/a")]))
         assert items == [{"path": "/c?x=1", "by": 2, "asked": site.url("/a")}]
@@ -31,7 +31,7 @@ async def test_redirects_are_followed_and_remembered() -> None:
 
 @pytest.mark.parametrize(("limit", "ok"), [(3, True), (2, False), (0, False)])
 async def test_no_more_redirects_than_max_redirects_are_followed(limit: int, ok: bool) -> None:
-    pages = {"/0": redirect("/1"), "/1": redirect("/2"), "/2": redirect("/3"), "/3": ""}
+    pages: Pages = {"/0": redirect("/1"), "/1": redirect("/2"), "/2": redirect("/3"), "/3": ""}
     async with Site(pages) as site:
         spider = Landed(start_urls=[site.url("/0")])
         items, report = await crawled(spider, settings={"max_redirects": limit})
@@ -88,7 +88,7 @@ async def test_the_scope_is_checked_at_every_hop() -> None:
 
 async def test_robots_txt_is_heeded_at_every_hop() -> None:
     robots = answer(body="User-agent: *\nDisallow: /private")
-    pages = {"/robots.txt": robots, "/a": redirect("/private"), "/private": "secret"}
+    pages: Pages = {"/robots.txt": robots, "/a": redirect("/private"), "/private": "secret"}
     async with Site(pages) as site:
         items, report = await crawled(
             Landed(start_urls=[site.url("/a")]), settings={"obey_robots": True}
@@ -99,7 +99,7 @@ async def test_robots_txt_is_heeded_at_every_hop() -> None:
 
 
 async def test_a_page_is_fetched_once_whichever_redirects_lead_there() -> None:
-    pages = {
+    pages: Pages = {
         "/": links("/a", "/b", "/c"),
         "/a": redirect("/page"),
         "/b": redirect("/page"),
@@ -115,7 +115,7 @@ async def test_a_page_is_fetched_once_whichever_redirects_lead_there() -> None:
 
 
 async def test_a_link_to_a_page_that_a_redirect_led_to_is_a_duplicate() -> None:
-    pages = {"/": links("/old"), "/old": redirect("/new"), "/new": links("/new", "/old")}
+    pages: Pages = {"/": links("/old"), "/old": redirect("/new"), "/new": links("/new", "/old")}
     async with Site(pages) as site:
         _, report = await crawled(Following(start_urls=[site.url()]))
     assert site.hits == ["/", "/old", "/new"]
