@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from pathlib import Path
@@ -53,6 +54,12 @@ def _stream_reader(loop: Any = None) -> StreamReader:
 # aioresponses 0.7.9 doesn't know aiohttp 3.14 (github.com/pnuckowski/aioresponses/issues/289).
 aioresponses.core.ClientResponse = _MockedResponse  # type: ignore[attr-defined]
 aioresponses.core.stream_reader_factory = _stream_reader  # type: ignore[attr-defined]
+
+
+@pytest.fixture(autouse=True)
+def _own_sys_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep what a test makes importable, as spider files do with their folder, from the next."""
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="session")
