@@ -15,6 +15,9 @@ from tests.programs import ROOT
 
 __all__ = ["scrapekit"]
 
+# A name that no example has: those are imported in the same process.
+NEW = "fish_market"
+
 
 def run(folder: Path, *command: str) -> str:
     """The output of `python -m *command`, which has to succeed."""
@@ -47,13 +50,13 @@ def test_new_writes_a_spider_and_a_test_and_says_what_is_next(scrapekit: Called)
 
 
 def test_the_new_test_passes(scrapekit: Called) -> None:
-    scrapekit("new", "shop")
+    scrapekit("new", NEW)
     assert "1 passed" in run(scrapekit.folder, "pytest", "-q", "-p", "no:cacheprovider")
 
 
 def test_the_new_files_pass_ruff(scrapekit: Called) -> None:
     needs("ruff")
-    scrapekit("new", "shop")
+    scrapekit("new", NEW)
     (scrapekit.folder / "pages.py").unlink()
     # Implicit packages are for the project to decide on, not for a file.
     config = ("--no-cache", "--config", str(ROOT / "pyproject.toml"))
@@ -63,7 +66,7 @@ def test_the_new_files_pass_ruff(scrapekit: Called) -> None:
 
 def test_the_new_files_pass_mypy(scrapekit: Called) -> None:
     needs("mypy")
-    scrapekit("new", "shop")
+    scrapekit("new", NEW)
     # What scrapekit itself is made of is checked elsewhere.
     options = (
         "--strict",
@@ -71,13 +74,13 @@ def test_the_new_files_pass_mypy(scrapekit: Called) -> None:
         "--cache-dir",
         str(ROOT / ".mypy_cache" / "new"),
     )
-    run(scrapekit.folder, "mypy", *options, "shop.py", "test_shop.py")
+    run(scrapekit.folder, "mypy", *options, f"{NEW}.py", f"test_{NEW}.py")
 
 
-@pytest.mark.parametrize("existing", ["shop.py", "test_shop.py"])
+@pytest.mark.parametrize("existing", [f"{NEW}.py", f"test_{NEW}.py"])
 def test_new_overwrites_nothing(scrapekit: Called, existing: str) -> None:
     scrapekit.write(existing, "mine\n")
-    told = scrapekit("new", "shop")
+    told = scrapekit("new", NEW)
     assert told.code == 3
     assert told.error == f"{existing} exists already; move it away or choose another name"
     assert scrapekit.read(existing) == "mine\n"
