@@ -26,6 +26,7 @@ from scrapekit.exports import Export, Mode
 from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
+from scrapekit.importing import being_imported
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
 from scrapekit.report import Report
@@ -430,6 +431,10 @@ def _check_run() -> None:
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         # A worker process imports the script again, and would start the crawl again.
         raise UsageError('put scrapekit.run() below `if __name__ == "__main__":`')
+    if file := being_imported.get():
+        raise UsageError(
+            f'{file} calls run() while it is imported: put that below `if __name__ == "__main__":`'
+        )
     try:
         asyncio.get_running_loop()
     except RuntimeError:

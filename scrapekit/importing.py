@@ -5,8 +5,13 @@ from __future__ import annotations
 import importlib.util
 import sys
 import zlib
+from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
+
+
+being_imported: ContextVar[str | None] = ContextVar("being_imported", default=None)
+"""The file that import_file() is importing just now."""
 
 
 def import_file(path: str | Path) -> ModuleType:
@@ -26,11 +31,14 @@ def import_file(path: str | Path) -> ModuleType:
     if str(file.parent) not in sys.path:
         sys.path.insert(0, str(file.parent))
     sys.modules[name] = module
+    token = being_imported.set(str(path))
     try:
         spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
         raise
+    finally:
+        being_imported.reset(token)
     return module
 
 

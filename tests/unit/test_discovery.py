@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scrapekit.discovery import build, describe, find_spiders, load_target, python_files, spiders_in
-from scrapekit.errors import SettingsError, SpiderError
+from scrapekit.errors import SettingsError, SpiderError, UsageError
 from scrapekit.spider import Spider
 
 HEAD = "from scrapekit import Spider\n"
@@ -254,3 +254,15 @@ def test_an_error_alone_in_its_group_is_described_instead_of_the_group() -> None
     group = ExceptionGroup("tasks", [ExceptionGroup("more", [ValueError("the one")])])
     assert describe(group) == "ValueError: the one"
     assert describe(ExceptionGroup("two", [ValueError(), KeyError()])).startswith("ExceptionGroup")
+
+
+def test_a_file_that_crawls_while_it_is_imported_is_told_where_that_belongs(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "eager.py"
+    file.write_text(
+        "import scrapekit\nclass Eager(scrapekit.Spider): ...\nscrapekit.run(Eager())\n",
+        encoding="utf-8",
+    )
+    with pytest.raises(UsageError, match=r"eager\.py calls run\(\) while it is imported"):
+        load_target(str(file))
