@@ -18,6 +18,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, final
 
@@ -115,12 +117,14 @@ class ByteBudget:
 class Account:
     """The share of one visit; its `held` bytes count until the `with` is left."""
 
-    __slots__ = ("_budget", "_open", "held")
+    __slots__ = ("_budget", "_open", "deadline", "held")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
         self._open = False
         self.held = 0
+        self.deadline: asyncio.Timeout | None = None
+        """Of whoever takes: it is moved by the time spent waiting here."""
 
     def __repr__(self) -> str:
         return f"<Account held={self.held}>"
@@ -153,11 +157,28 @@ class Account:
     async def take(self, size: int) -> None:
         """Take `size` bytes; wait until there is room or it is this account's turn to overdraw.
 
+        Others have the room meanwhile, so the time doesn't count towards the `deadline`.
         Cancelled while waiting, it takes nothing. One task at a time may use an account.
         Raises RuntimeError outside of the `with`.
         """
         if not self.try_take(size):
-            await self._budget._wait(self, size)
+            with self._clock_stopped():
+                await self._budget._wait(self, size)
+
+    @contextmanager
+    def _clock_stopped(self) -> Iterator[None]:
+        deadline = self.deadline
+        when = deadline.when() if deadline is not None else None
+        if deadline is None or when is None or deadline.expired():
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left_s = when - loop.time()
+        deadline.reschedule(None)
+        try:
+            yield
+        finally:
+            deadline.reschedule(loop.time() + left_s)
 
     def _check(self, size: int) -> None:
         if not self._open:

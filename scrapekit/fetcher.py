@@ -63,12 +63,15 @@ class Fetcher:
         self._credentials.add_start(url)
 
     async def fetch(self, request: Request, account: Account) -> Response:
-        """The page at the end of the redirects, within `timeout_s`.
+        """The page at the end of the redirects, within `timeout_s`; waits for room in the budget
+        don't count.
 
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         return await self._in_time(
-            request, self._follow(request, account, self._check, self._settings.max_redirects)
+            request,
+            account,
+            self._follow(request, account, self._check, self._settings.max_redirects),
         )
 
     def settled(self, request: Request) -> None:
@@ -101,10 +104,12 @@ class Fetcher:
                 raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
             passed.append(request.url)
 
-    async def _in_time(self, request: Request, fetching: Awaitable[Response]) -> Response:
+    async def _in_time(
+        self, request: Request, account: Account, fetching: Awaitable[Response]
+    ) -> Response:
         limit_s = self._settings.timeout_s
         try:
-            async with asyncio.timeout(limit_s):
+            async with asyncio.timeout(limit_s) as account.deadline:
                 return await fetching
         except TimeoutError as exc:
             message = f"not done after {limit_s:g} s"
@@ -142,7 +147,7 @@ class Fetcher:
         try:
             with self._robots_budget.account() as account:
                 response = await self._in_time(
-                    request, self._follow(request, account, _anywhere, _ROBOTS_REDIRECTS)
+                    request, account, self._follow(request, account, _anywhere, _ROBOTS_REDIRECTS)
                 )
         except SiteError as exc:
             raise RobotsUnavailable(f"robots.txt of {origin}: {exc}", url=request.url) from exc
