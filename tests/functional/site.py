@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import RawTestServer
 
 import scrapekit
+from scrapekit.events import Event, Recorder
 from scrapekit.report import Report
 from scrapekit.spider import Spider
 
@@ -139,6 +140,26 @@ def held(gate: asyncio.Event, page: str = "") -> Handler:
         return web.Response(text=page, content_type="text/html")
 
     return handler
+
+
+class Watcher(Recorder):
+    """Keeps every event, and lets a test wait for some of a kind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._news = asyncio.Event()
+
+    def __call__(self, event: Event, /) -> None:
+        super().__call__(event)
+        self._news.set()
+
+    def count(self, kind: type[Event]) -> int:
+        return sum(isinstance(event, kind) for event in self.events)
+
+    async def until(self, kind: type[Event], count: int = 1) -> None:
+        while self.count(kind) < count:
+            self._news.clear()
+            await self._news.wait()
 
 
 async def crawled(spider: Spider, **options: Any) -> tuple[list[Any], Report]:
