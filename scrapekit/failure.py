@@ -35,6 +35,8 @@ _LIBRARIES: Final = tuple(
     for name, path in sysconfig.get_paths().items()
     if name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+_COMPILED: Final = (".pyx", ".pxd", ".pxi")
+"""Frames of Cython modules have relative paths, which don't show where they are installed."""
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +62,12 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def message(self) -> str:
         """What the exception says; its class if it says nothing, as MemoryError does."""
-        return str(self.error) or type(self.error).__name__
+        name = type(self.error).__name__
+        try:
+            return str(self.error) or name
+        except Exception as exc:
+            # A broken __str__ must not cost the report.
+            return f"{name}, whose text can't be had ({type(exc).__name__})"
 
     @property
     def of_user_code(self) -> bool:
@@ -123,14 +130,30 @@ def contained(what: str) -> Iterator[None]:
 
 
 def place(error: BaseException) -> str:
-    """Find "file:line" of the innermost frame of the user's own code; "" if none is known."""
-    if isinstance(error, NotAResult):
-        return error.where
-    remote = getattr(error, "remote_place", "")
-    if remote:
-        return str(remote)
+    """Find "file:line" of the innermost frame of the user's own code; "" if none is known.
+
+    An exception that we made of another has none of its own: then it is the other's.
+    """
+    for link in _chain(error):
+        if isinstance(link, NotAResult):
+            return link.where
+        found = getattr(link, "remote_place", "") or _place_in(link.__traceback__)
+        if found:
+            return str(found)
+    return ""
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    link: BaseException | None = error
+    passed: set[int] = set()
+    while link is not None and id(link) not in passed:
+        yield link
+        passed.add(id(link))
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _place_in(tb: TracebackType | None) -> str:
     found = ""
-    tb: TracebackType | None = error.__traceback__
     while tb is not None:
         if is_user_code(tb.tb_frame):
             found = f"{tb.tb_frame.f_code.co_filename}:{tb.tb_lineno}"
@@ -141,7 +164,7 @@ def place(error: BaseException) -> str:
 def is_user_code(frame: FrameType) -> bool:
     """Whether a frame belongs neither to scrapekit nor to Python's or installed libraries."""
     path = frame.f_code.co_filename
-    if path.startswith(("<", _FRAMEWORK)):
+    if path.startswith(("<", _FRAMEWORK)) or path.endswith(_COMPILED):
         return False
     return not path.startswith(_LIBRARIES)
 

@@ -59,11 +59,13 @@ class LogObserver:
         level = logging.ERROR if failed.of_user_code else logging.WARNING
         url = printable(failed.url) or "(no page)"
         logger.log(level, "%s: %s: %s", failed.during, url, printable(str(failed)))
-        if failed.traceback and self._is_new(failed.where):
-            logger.log(level, "%s", failed.traceback.rstrip())
+        if failed.traceback and self._is_new(f"{type(failed.error).__name__} {failed.where}"):
+            # A site's text may be in it, and must not command the terminal.
+            lines = (printable(line) for line in failed.traceback.splitlines())
+            logger.log(level, "%s", "\n".join(lines))
 
-    def _is_new(self, where: str) -> bool:
-        if where in self._told or len(self._told) > 1000:
+    def _is_new(self, kind: str) -> bool:
+        if kind in self._told or len(self._told) > 1000:
             return False
-        self._told.add(where)
+        self._told.add(kind)
         return True

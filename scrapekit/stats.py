@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from scrapekit.advice import advise
-from scrapekit.errors import BadStatus
+from scrapekit.errors import BadStatus, CallbackCrashed
 from scrapekit.events import (
     CallbackRan,
     CrawlFinished,
@@ -30,6 +30,9 @@ from scrapekit.report import CallbackCost, ErrorGroup, Report, StallGroup
 MAX_KINDS = 200
 """Reasons and groups of errors that are told apart; further ones are counted together, because
 their texts may come from the sites."""
+
+MAX_TEXT = 20_000
+"""Characters that are kept of a message and of a traceback: either may have a page in it."""
 
 
 class Stats:
@@ -122,13 +125,20 @@ class Stats:
         self._exports[event.output] = event.total
 
     def _failed(self, event: Failed) -> None:
-        key = _kind(event.failure)
+        group = self._group_of(event.failure)
+        group.count += 1
+
+    def _group_of(self, failure: Failure) -> ErrorGroup:
+        key = _kind(failure)
+        others = key not in self._errors and len(self._errors) >= MAX_KINDS
+        if others:
+            # Told apart by whose fault they are, which decides whether the crawl is ok.
+            key = ("others", str(failure.of_user_code))
         group = self._errors.get(key)
         if group is None:
-            if len(self._errors) >= MAX_KINDS:
-                key = ("others",)
-            group = self._errors.setdefault(key, _group(event.failure))
-        group.count += 1
+            group = self._errors[key] = _group(failure)
+            group.error += " and others" if others else ""
+        return group
 
     def _finished(self, event: CrawlFinished) -> None:
         self._report.reason = event.reason
@@ -159,9 +169,15 @@ def _bounded(reason: str, counts: Counter[str]) -> str:
 
 
 def error_name(error: BaseException) -> str:
-    """How errors of a kind are called: the class, with the status where that is the point."""
+    """How errors of a kind are called: the class, with the number where that is the point: the
+    status, or how a worker process ended.
+    """
     name = type(error).__name__
-    return f"{name} {error.status}" if isinstance(error, BadStatus) else name
+    if isinstance(error, BadStatus):
+        return f"{name} {error.status}"
+    if isinstance(error, CallbackCrashed) and error.exitcode is not None:
+        return f"{name} {error.exitcode}"
+    return name
 
 
 def _kind(failure: Failure) -> tuple[str, ...]:
@@ -179,8 +195,8 @@ def _group(failure: Failure) -> ErrorGroup:
         during=failure.during,
         callback=failure.callback,
         where=failure.where,
-        message=failure.message,
+        message=failure.message[:MAX_TEXT],
         example=failure.url,
-        traceback=failure.traceback,
+        traceback=failure.traceback[:MAX_TEXT],
         of_user_code=failure.of_user_code,
     )
