@@ -168,7 +168,7 @@ class _Step:
 class _Raised:
     """An exception on its way from where the stage ran; a stage might return exceptions."""
 
-    def __init__(self, error: Exception | SystemExit) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
 
@@ -202,10 +202,22 @@ def _is_async(stage: Stage) -> bool:
     return inspect.iscoroutinefunction(stage) or inspect.iscoroutinefunction(call)
 
 
+# What isn't the stage's: Ctrl-C, and the end of the coroutine that runs it.
+_PASSING = (KeyboardInterrupt, GeneratorExit)
+
+
 async def _settle(awaitable: Awaitable[object]) -> object:
     try:
         return await awaitable
-    except (Exception, SystemExit) as error:
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        # It comes from within, and would pass for that of the page.
+        return _Raised(error)
+    except _PASSING:
+        raise
+    except BaseException as error:
         return _Raised(error)
 
 
@@ -216,7 +228,9 @@ def _call_batch(stage: Stage, items: list[object]) -> list[object]:
 def _call(stage: Stage, item: object) -> object:
     try:
         return stage(item)
-    except (Exception, SystemExit) as error:
+    except _PASSING:
+        raise
+    except BaseException as error:
         return _Raised(error)
 
 
@@ -231,10 +245,12 @@ def _sort(step: _Step, item: object, result: object, done: Processed) -> None:
         done.errors.append((item, _error(step.name, result.error)))
 
 
-def _error(stage: str, raised: Exception | SystemExit) -> Exception:
-    if isinstance(raised, SystemExit):
-        # On the loop it would tear down a program that may not be ours.
-        error = StageError(f"the pipeline stage {stage} called sys.exit()", stage=stage)
+def _error(stage: str, raised: BaseException) -> Exception:
+    if not isinstance(raised, Exception):
+        # On the loop, sys.exit() would tear down a program that may not be ours.
+        exits = isinstance(raised, SystemExit)
+        what = "called sys.exit()" if exits else f"raised {type(raised).__name__}"
+        error = StageError(f"the pipeline stage {stage} {what}", stage=stage)
         error.__cause__ = raised
         return error
     note = f"in the pipeline stage {stage}"
