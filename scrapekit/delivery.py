@@ -113,3 +113,4 @@ class Delivery:
             await export.aclose()
         except OutputError as error:
             self._tell.failed(failure(error, "export"))
+            self._broken(error)

@@ -412,9 +412,12 @@ class Engine:
     def _export_broke(self, error: OutputError) -> None:
         if error.broken_pipe:
             # Whoever reads has seen enough, so what is in flight is wanted no more.
-            self.cancel()
-        else:
-            self.stop("failed")
+            if not self.closing:
+                self.cancel()
+            return
+        self.stop("failed")
+        # It may show only when the output is completed; then the crawl had ended otherwise.
+        self.reason = "failed"
 
 
 def _during(error: Exception, response: Response | None) -> During:
