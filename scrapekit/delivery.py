@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import anyio
@@ -52,11 +54,15 @@ class Delivery:
             self._opened.append(export)
 
     async def aclose(self) -> None:
-        """Complete the exports. Waits for whoever reads them; what goes wrong is announced."""
+        """Complete the exports. Waits for whoever reads them; what goes wrong is announced.
+
+        All are completed, also if the wait for one of them is cut short.
+        """
         self._closing = anyio.CancelScope(deadline=self._deadline)
         with self._closing:
-            for export in self._opened:
-                await self._complete(export)
+            async with AsyncExitStack() as stack:
+                for export in reversed(self._opened):
+                    stack.push_async_callback(self._complete, export)
 
     def hurry(self, patience_s: float) -> None:
         """From now on, wait at most that long for whoever reads an export."""
@@ -109,6 +115,15 @@ class Delivery:
         self._broken(error)
 
     async def _complete(self, export: Export) -> None:
+        try:
+            await self._close(export)
+        except asyncio.CancelledError:
+            # It is closed by now. What its reader hadn't taken is lost, which is worth telling.
+            with anyio.CancelScope(shield=True):
+                await self._close(export)
+            raise
+
+    async def _close(self, export: Export) -> None:
         try:
             await export.aclose()
         except OutputError as error:
