@@ -116,6 +116,11 @@ def _add_messages(group: argparse._ArgumentGroup) -> None:
         "-q", "--quiet", action="store_true", help="no progress, no report; warnings and errors"
     )
     group.add_argument(
+        "--profile",
+        action="store_true",
+        help="also a table of what each callback cost in each lane, after the report",
+    )
+    group.add_argument(
         "--json",
         dest="reports",
         action="append_const",
@@ -143,6 +148,7 @@ def run(arguments: argparse.Namespace) -> int:
     from scrapekit.cli.closing import close
     from scrapekit.cli.logs import logging_to
     from scrapekit.errors import UsageError
+    from scrapekit.report import profile
 
     exports = _exports(arguments)
     screen = Screen(sys.stderr)
@@ -157,6 +163,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise
     if not arguments.quiet:
         screen.write(str(report))
+    if arguments.profile:
+        screen.write(profile(report))
     return close(report, number, arguments.reports, screen)
 
 

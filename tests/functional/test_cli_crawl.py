@@ -155,6 +155,13 @@ async def test_nothing_from_the_web_reaches_the_terminal_raw(scrapekit: Called, 
     assert "\\x1b[2J\\x07" in told.err
 
 
+async def test_profile_tells_what_each_callback_cost(scrapekit: Called, site: Site) -> None:
+    told = await scrapekit.beside(*start(site), "--quiet", "--profile")
+    head, row = told.err.splitlines()
+    assert head.split()[:3] == ["callback", "lane", "calls"]
+    assert row.split()[:2] == ["parse", "loop"]
+
+
 async def test_quiet_leaves_errors_alone(scrapekit: Called, site: Site) -> None:
     assert await scrapekit.beside(*start(site), "--quiet") == (0, "", "")
     told = await scrapekit.beside(*start(site), "--quiet", "-a", "fail_on=Two")
