@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import inspect
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing
 from typing import Any, Final
 
 from scrapekit import urls
@@ -18,13 +19,19 @@ _BATCH: Final = 32
 
 def check(spider: Spider) -> None:
     """Raises SpiderError or InvalidURL for start URLs that can't be right."""
-    if isinstance(spider.start_urls, str):
+    start_urls: object = spider.start_urls
+    if isinstance(start_urls, str):
         raise SpiderError(
-            f"start_urls of spider {spider.name!r} is a string; write a list: "
-            f"[{spider.start_urls!r}]",
+            f"start_urls of spider {spider.name!r} is a string; write a list: [{start_urls!r}]",
             target=spider.name,
         )
-    for url in spider.start_urls:
+    if not isinstance(start_urls, Iterable) or isinstance(start_urls, Iterator):
+        raise SpiderError(
+            f"start_urls of spider {spider.name!r} is of type {type(start_urls).__name__}; write "
+            "a list, or override start() to generate requests",
+            target=spider.name,
+        )
+    for url in start_urls:
         if not isinstance(url, str):
             raise InvalidURL(repr(url), "it is no string")
         urls.normalize(url)
@@ -35,33 +42,64 @@ async def starts(
 ) -> AsyncGenerator[Request, None]:
     """What `spider.start()` gives, one by one as they are asked for.
 
-    An async generator runs on the loop; a plain one may block, so a thread pulls from it, a few
-    at a time. Raises what start() raises, NotAResult for what is no Request.
+    An `async def` runs on the loop; a plain one may block, so it runs in a thread, and a thread
+    pulls from what it returned, a few at a time. Raises what start() raises, NotAResult for what
+    is no Request.
     """
-    made: Any = spider.start()
+    made: Any = spider.start() if _is_async(spider.start) else await run_blocking(spider.start)
     if inspect.isawaitable(made):
         made = await made
+    async with aclosing(_source(spider, made, run_blocking)) as source:
+        async for request in source:
+            if not isinstance(request, Request):
+                raise _no_result(spider, request)
+            yield request
+
+
+def _source(
+    spider: Spider, made: Any, run_blocking: Callable[..., Awaitable[Any]]
+) -> AsyncGenerator[Any, None]:
+    if isinstance(made, AsyncGenerator):
+        return made
     if hasattr(made, "__aiter__"):
+        return _awaited(made)
+    if isinstance(made, Iterable):
+        return _pulled(iter(made), run_blocking)
+    raise _no_result(spider, made)
+
+
+async def _awaited(made: AsyncIterable[Any]) -> AsyncGenerator[Any, None]:
+    async for request in made:
+        yield request
+
+
+async def _pulled(
+    iterator: Iterator[Any], run_blocking: Callable[..., Awaitable[Any]]
+) -> AsyncGenerator[Any, None]:
+    while True:
+        batch: list[Any] = []
+        raised: Exception | None = None
         try:
-            async for request in made:
-                yield _checked(spider, request)
-        finally:
-            if inspect.isasyncgen(made):
-                await made.aclose()
-        return
-    if not isinstance(made, Iterable):
-        raise NotAResult(f"{type(spider).__name__}.start", "", type(made).__name__)
-    iterator = iter(made)
-    while batch := await run_blocking(_pull, iterator):
+            await run_blocking(_pull, iterator, batch)
+        except Exception as exc:
+            raised = exc
+        # What came before the error counts, as it does on the loop.
         for request in batch:
-            yield _checked(spider, request)
+            yield request
+        if raised is not None:
+            raise raised
+        if not batch:
+            return
 
 
-def _pull(iterator: Iterator[Any]) -> list[Any]:
-    return list(itertools.islice(iterator, _BATCH))
+def _is_async(function: Callable[..., Any]) -> bool:
+    return inspect.isasyncgenfunction(function) or inspect.iscoroutinefunction(function)
 
 
-def _checked(spider: Spider, request: object) -> Request:
-    if not isinstance(request, Request):
-        raise NotAResult(f"{type(spider).__name__}.start", "", type(request).__name__)
-    return request
+def _pull(iterator: Iterator[Any], into: list[Any]) -> None:
+    for request in itertools.islice(iterator, _BATCH):
+        into.append(request)  # noqa: PERF402 -- what came before an error must be there
+
+
+def _no_result(spider: Spider, made: object) -> NotAResult:
+    return NotAResult(f"{type(spider).__name__}.start", "", type(made).__name__)
