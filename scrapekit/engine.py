@@ -80,6 +80,7 @@ class Engine:
         self._clock = clock
         self._executor = executor
         self._workers = 0
+        self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
         self._tasks = anyio.create_task_group()
@@ -181,6 +182,7 @@ class Engine:
     async def _crawl(self) -> Exception | None:
         """Run until nothing is left to do; what broke the crawl, if anything did."""
         broken: Exception | None = None
+        self._host = asyncio.current_task()
         try:
             self._limit_time()
             async with self._tasks:
@@ -244,7 +246,8 @@ class Engine:
                 SpiderRef.of(self.spider)
             await self._delivery.check()
             span = lifespan_of(self.spider)
-            await span.__aenter__()
+            with contained("lifespan()"):
+                await span.__aenter__()
             stack.push_async_exit(
                 self._leaving("lifespan", partial(span.__aexit__, None, None, None))
             )
@@ -270,7 +273,8 @@ class Engine:
 
         async def exit_(*_: object) -> bool:
             try:
-                await leave()
+                with contained(f"the end of the {during}"):
+                    await leave()
             except Exception as error:
                 self._tell.failed(failure(error, during))
             return False
@@ -311,7 +315,7 @@ class Engine:
 
     async def _feed(self) -> None:
         """Pull start requests as there is room for them."""
-        with self._feeding.task():
+        with self._feeding.task(), self._no_strays():
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
@@ -344,9 +348,20 @@ class Engine:
             self._workers += 1
             self._tasks.start_soon(self._work)
 
+    @contextmanager
+    def _no_strays(self) -> Iterator[None]:
+        """Let no cancellation that isn't ours end a task in silence, and with it the crawl."""
+        try:
+            yield
+        except asyncio.CancelledError as exc:
+            ours = self._scheduler.closed or self._tasks.cancel_scope.cancel_called
+            if ours or (self._host is not None and self._host.cancelling()):
+                raise
+            raise CrawlError("a task of the crawl was cancelled from elsewhere") from exc
+
     async def _work(self) -> None:
         try:
-            with self._visiting.task():
+            with self._visiting.task(), self._no_strays():
                 while (lease := await self._scheduler.next()) is not None:
                     await self.visit(lease)
                     if self._lanes.full:

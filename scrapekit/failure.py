@@ -14,7 +14,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from scrapekit.errors import NotAResult, UsageError
+from scrapekit.errors import NotAResult, ScrapekitError, UsageError
 from scrapekit.messages import Request, Response
 
 During = Literal[
@@ -72,7 +72,10 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of_user_code(self) -> bool:
         """Whether code given to scrapekit failed, rather than a site or a rule."""
-        return self.during != "fetch"
+        if self.during != "fetch":
+            return True
+        # What is no error of ours is a bug in a part that was handed in, or in scrapekit.
+        return getattr(self.error, "fault", "you") not in ("the site", "the rules")
 
     def __str__(self) -> str:
         callback = f" in {self.callback}" if self.callback else ""
@@ -94,7 +97,9 @@ def failure(
     The traceback is kept as text, so that no frame stays alive, and only if the user's code is in
     it: one of nothing but scrapekit helps nobody to mend a crashed callback or a full disk.
     """
-    where = "" if during == "fetch" else place(error)
+    expected = during == "fetch" and isinstance(error, ScrapekitError)
+    where = "" if expected else place(error)
+    unexpected = during == "fetch" and not expected
     return Failure(
         error=error,
         during=during,
@@ -102,7 +107,7 @@ def failure(
         response=response,
         callback=callback,
         where=where,
-        traceback=render(error) if where else "",
+        traceback=render(error) if where or unexpected else "",
         tries=tries,
     )
 

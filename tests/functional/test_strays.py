@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 
 from scrapekit import Request, Response, Spider
+from scrapekit.errors import CrawlError, UsageError
+from scrapekit.testing import FakeTransport
+from scrapekit.transport.fake import Script
 from tests.functional.site import Site, crawled, only_error
-from tests.functional.spiders import TITLE
+from tests.functional.spiders import TITLE, Titles
 
 
 class Exits(Spider):
@@ -86,3 +89,55 @@ async def test_a_start_that_ends_in_a_foreign_cancellation_is_reported() -> None
     assert items == [TITLE]
     assert not report.ok
     assert report.errors[0].during == "start"
+
+
+class CancelsItself(Spider):
+    async def parse(self, response: Response) -> AsyncIterator[Any]:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        yield TITLE
+
+
+async def test_a_task_that_is_cancelled_from_elsewhere_doesnt_end_the_crawl_in_silence() -> None:
+    async with Site({"*": ""}) as site:
+        with pytest.raises(CrawlError, match="cancelled from elsewhere"):
+            await crawled(CancelsItself(start_urls=site.urls("/1", "/2")))
+    web: dict[str, Script] = {"http://site.test/": asyncio.CancelledError()}
+    with pytest.raises(CrawlError, match="cancelled from elsewhere"):
+        await crawled(Titles(start_urls=list(web)), transport=FakeTransport(web))
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, Foreign])
+async def test_a_lifespan_that_ends_oddly_is_an_error_of_its_own(
+    error: type[BaseException],
+) -> None:
+    class AtEnter(Titles):
+        async def lifespan(self) -> AsyncIterator[None]:
+            if self.start_urls:
+                raise error
+            yield
+
+    class AtExit(Titles):
+        async def lifespan(self) -> AsyncIterator[None]:
+            yield
+            raise error
+
+    async with Site({"*": ""}) as site:
+        with pytest.raises(UsageError, match=r"lifespan\(\)"):
+            await crawled(AtEnter(start_urls=[site.url()]))
+        items, report = await crawled(AtExit(start_urls=[site.url()]))
+    assert items == [TITLE]
+    assert only_error(report)[0] == "UsageError"
+    assert report.errors[0].during == "lifespan"
+    assert not report.ok
+
+
+async def test_an_unexpected_error_of_a_transport_is_no_fault_of_the_site() -> None:
+    web: dict[str, Script] = {"http://site.test/1": KeyError("bug"), "http://site.test/2": ""}
+    items, report = await crawled(Titles(start_urls=list(web)), transport=FakeTransport(web))
+    assert items == [TITLE]
+    (group,) = report.errors
+    assert (group.error, group.during, group.of_user_code) == ("KeyError", "fetch", True)
+    assert "in fetch" in group.traceback
+    assert not report.ok
