@@ -104,7 +104,11 @@ class Crawl:
         return self._engine.in_flight if self._engine else 0
 
     def stop(self, reason: StopReason = "stopped") -> None:
-        """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait."""
+        """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait.
+
+        Raises UsageError off the event loop's thread.
+        """
+        self._check_thread()
         if not self._ready:
             # Nothing is in flight yet, and what is being opened may never be.
             self.cancel(reason)
@@ -115,8 +119,10 @@ class Crawl:
     def cancel(self, reason: StopReason = "stopped") -> None:
         """Stop at once: what is in flight is lost, what was committed is not. Doesn't wait.
 
-        Code that is cut short may clean up; a second call cuts that short as well.
+        Code that is cut short may clean up; a second call cuts that short as well. Raises
+        UsageError off the event loop's thread.
         """
+        self._check_thread()
         again, self._asked_to_end = self._asked_to_end, True
         if self._engine is None or self._task is None:
             return
@@ -139,12 +145,12 @@ class Crawl:
     async def __aenter__(self) -> Self:
         if self._task is not None:
             raise UsageError("a crawl runs once: call crawl() again")
-        # Not made earlier: streams that are never closed complain when they are collected.
-        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
         started = asyncio.Event()
         engine = self._engine = self._make_engine(
             self._stats, self._hand_over if self._iterated else None
         )
+        # Not made earlier: streams that are never closed complain when they are collected.
+        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
         self._task = asyncio.create_task(
             self._run(engine, started), name=f"scrapekit {self.spider.name}"
         )
@@ -179,12 +185,11 @@ class Crawl:
             logger.error("the crawl failed as well", exc_info=self._task.exception())
 
     def __aiter__(self) -> Self:
-        if self._task is None:
-            raise UsageError("write `async with scrapekit.crawl(...) as run:` around the loop")
         return self
 
     async def __anext__(self) -> Any:
-        assert self._task is not None
+        if self._task is None:
+            raise UsageError("write `async with scrapekit.crawl(...) as run:` around the loop")
         self._iterating = True
         while not self._batch:
             try:
@@ -193,6 +198,20 @@ class Crawl:
                 await self._join(self._task)
                 raise StopAsyncIteration from None
         return self._batch.popleft()
+
+    def _check_thread(self) -> None:
+        """The crawl's state is touched by the loop's thread alone."""
+        if self._task is None or self._task.done():
+            return
+        try:
+            running: asyncio.AbstractEventLoop | None = asyncio.get_running_loop()
+        except RuntimeError:
+            running = None
+        if running is not self._task.get_loop():
+            raise UsageError(
+                "a crawl is stopped on its event loop; from another thread, as that of a plain "
+                "callback, write loop.call_soon_threadsafe(run.stop)"
+            )
 
     async def _run(self, engine: Engine, started: asyncio.Event) -> None:
         def ready() -> None:

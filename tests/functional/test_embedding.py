@@ -452,10 +452,42 @@ async def test_a_crawl_is_entered_before_it_is_iterated() -> None:
         async for _ in run:
             pass
     with pytest.raises(UsageError, match="async with"):
+        await anext(run)
+    with pytest.raises(UsageError, match="async with"):
         await run.wait()
     run.stop()
     run.cancel()
     assert (run.pending, run.in_flight, run.report.pages) == (0, 0, 0)
+
+
+async def test_a_crawl_that_can_not_be_made_leaves_nothing_to_complain_about() -> None:
+    crawl = scrapekit.crawl(Mixed(), pipeline=[42], transport=FakeTransport(WEB))  # type: ignore[list-item]
+    with pytest.raises(UsageError, match="not callable"):
+        async with crawl:
+            pass
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        del crawl
+        gc.collect()
+    assert not caught
+
+
+async def test_a_crawl_can_not_be_stopped_from_another_thread() -> None:
+    runs: list[Crawl] = []
+
+    class Stopping(Spider):
+        def parse(self, response: Response) -> Iterator[Any]:
+            with pytest.raises(UsageError, match="call_soon_threadsafe"):
+                runs[0].stop()
+            with pytest.raises(UsageError, match="call_soon_threadsafe"):
+                runs[0].cancel()
+            yield {"url": response.url}
+
+    spider = Stopping(start_urls=["http://site.test/"])
+    async with scrapekit.crawl(spider, settings=QUIET, transport=FakeTransport(WEB)) as run:
+        runs.append(run)
+        assert [item async for item in run] == [{"url": "http://site.test/"}]
+    assert run.report.reason == "finished"
 
 
 async def test_a_crawl_that_is_never_used_is_collected_in_silence() -> None:
