@@ -49,6 +49,6 @@ class Callbacks:
 
     def _checked(self, results: list[Any]) -> list[Any]:
         for result in results:
-            if type(result) is Request and result.callback not in self._known:
+            if isinstance(result, Request) and result.callback not in self._known:
                 self.resolve(result.callback)
         return results

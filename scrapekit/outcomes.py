@@ -39,7 +39,7 @@ class Outcomes:
         requests: list[Request] = []
         items: list[Any] = []
         for result in results:
-            if type(result) is Request:
+            if isinstance(result, Request):
                 requests.append(result)
             else:
                 items.append(result)

@@ -106,6 +106,29 @@ async def test_a_callback_may_give_nothing(kind: str) -> None:
     assert report.pages == 1
 
 
+class Marked(Request):  # type: ignore[misc]  # it is final, which Python itself doesn't enforce
+    """A request of a class of the user's own."""
+
+
+async def test_a_request_of_a_subclass_is_a_request_and_no_item() -> None:
+    class Marking(Spider):
+        def parse(self, response: Response) -> Iterator[Any]:
+            yield Marked(response.urljoin("/tea"), self.parse_tea)
+
+        def parse_tea(self, response: Response) -> dict[str, Any]:
+            return TITLE
+
+    class Misspelt(Spider):
+        def parse(self, response: Response) -> Iterator[Any]:
+            yield Marked(response.urljoin("/tea"), "parse_tee")
+
+    async with Site({"/": "", "/tea": ""}) as site:
+        items, _ = await crawled(Marking(start_urls=[site.url()]))
+        assert items == [TITLE]
+        _, report = await crawled(Misspelt(start_urls=[site.url()]))
+        assert only_error(report)[0] == "UnknownCallback"
+
+
 async def test_functions_of_a_module_are_callbacks() -> None:
     class Modular(Spider):
         def parse(self, response: Response) -> Iterator[Request]:
