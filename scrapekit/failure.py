@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
@@ -35,6 +36,7 @@ _LIBRARIES: Final = tuple(
     for name, path in sysconfig.get_paths().items()
     if name in ("stdlib", "platstdlib", "purelib", "platlib")
 )
+_adopted: set[str] = set()
 _COMPILED: Final = (".pyx", ".pxd", ".pxi")
 """Frames of Cython modules have relative paths, which don't show where they are installed."""
 
@@ -166,12 +168,21 @@ def _place_in(tb: TracebackType | None) -> str:
     return found
 
 
+def adopt(module: str) -> None:
+    """Count a module's package as the user's code though it is installed: it has a spider."""
+    package = sys.modules.get(module.partition(".")[0])
+    folders = getattr(package, "__path__", None)
+    file = getattr(package, "__file__", None) or ""
+    paths = [folder + os.sep for folder in folders] if folders is not None else [file]
+    _adopted.update(path for path in paths if path.startswith(_LIBRARIES))
+
+
 def is_user_code(frame: FrameType) -> bool:
     """Whether a frame belongs neither to scrapekit nor to Python's or installed libraries."""
     path = frame.f_code.co_filename
     if path.startswith(("<", _FRAMEWORK)) or path.endswith(_COMPILED):
         return False
-    return not path.startswith(_LIBRARIES)
+    return not path.startswith(_LIBRARIES) or path.startswith(tuple(_adopted))
 
 
 def render(error: BaseException) -> str:

@@ -10,7 +10,7 @@ import re
 import sys
 import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
@@ -18,7 +18,7 @@ import msgspec
 
 from scrapekit.counters import Counters
 from scrapekit.errors import SpiderError, UnknownCallback, UsageError, did_you_mean
-from scrapekit.failure import Failure
+from scrapekit.failure import Failure, adopt
 from scrapekit.importing import import_file, module_name
 from scrapekit.messages import Request
 from scrapekit.settings import Settings
@@ -45,7 +45,8 @@ def lane(name: LaneName) -> Callable[[_Function], _Function]:
                 f"{function.__qualname__} is async and runs on the event loop; "
                 f"a plain def can run in the {name} lane"
             )
-        setattr(function, _MARK, name)
+        # A static or class method hands out its function, not its own attributes.
+        setattr(getattr(function, "__func__", function), _MARK, name)
         return function
 
     return mark
@@ -90,6 +91,7 @@ class Spider:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         cls._default_name = snake_case(cls.__name__)
+        adopt(cls.__module__)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> typing.Self:
         spider = super().__new__(cls)
@@ -221,11 +223,11 @@ def _convert(spider: str, name: str, value: Any, wanted: Any) -> Any:
         return value
     for candidate in _readings(value):
         try:
-            return msgspec.convert(candidate, wanted, strict=False)
+            return msgspec.convert(candidate, wanted, strict=False, dec_hook=_construct)
         except msgspec.ValidationError:
             continue
         except TypeError:
-            # A type that msgspec knows nothing of: the spider gets the string.
+            # A type that no string can be converted to: the spider gets the string.
             return value
     raise SpiderError(
         f"argument {name!r} of spider {spider!r} must be {_type_name(wanted)}, not {value!r}",
@@ -233,12 +235,16 @@ def _convert(spider: str, name: str, value: Any, wanted: Any) -> Any:
     )
 
 
+def _construct(kind: type, value: Any) -> Any:
+    """Make a value of a class that msgspec doesn't know, such as pathlib.Path."""
+    return kind(value)
+
+
 def _readings(text: str) -> Iterable[Any]:
     yield text
-    try:
+    with suppress(msgspec.DecodeError):
         yield msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        yield [part.strip() for part in text.split(",")]
+    yield [part.strip() for part in text.split(",")]
 
 
 def _type_name(wanted: Any) -> str:
@@ -247,7 +253,10 @@ def _type_name(wanted: Any) -> str:
 
 def _function(name: str, spider: str) -> Callable[..., Any]:
     module_path, _, attribute = name.partition(":")
-    module = sys.modules.get(module_path) or importlib.import_module(module_path)
+    try:
+        module = sys.modules.get(module_path) or importlib.import_module(module_path)
+    except (ImportError, ValueError) as exc:
+        raise UnknownCallback(name, spider, ()) from exc
     function = getattr(module, attribute, None)
     if not callable(function):
         raise UnknownCallback(name, spider, ())
