@@ -11,8 +11,9 @@ Lives on the event loop: no thread, no polling. A worker's end is seen by its se
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
 import multiprocessing
+import os
 import signal
 import socket
 from collections import deque
@@ -20,6 +21,7 @@ from multiprocessing.context import SpawnProcess
 from typing import Final
 
 from scrapekit.errors import CallbackCrashed, CallbackTimedOut
+from scrapekit.lanes.records import levels
 from scrapekit.lanes.worker import HEADER, SpiderSource, serve
 
 _AHEAD_JOBS: Final = 16
@@ -48,26 +50,35 @@ class _Job:
 class _Worker(asyncio.Protocol):
     """One process and its socket."""
 
-    def __init__(self, pool: WorkerPool, process: SpawnProcess) -> None:
+    def __init__(self, pool: WorkerPool, process: SpawnProcess, end: socket.socket) -> None:
         self.process = process
         self.jobs: deque[_Job] = deque()
         self.bytes_ahead = 0
         self.ready = False
         self.timed_out = False
+        self.last_words: bytes | None = None
+        """Of one that has run out of memory: the answer for the job that took it, or b""."""
         self.start_error: bytes | None = None
         self._pool = pool
-        self._socket: asyncio.Transport
+        self._end = end
+        self._socket: asyncio.Transport | None = None
         self._buffer = bytearray()
         self._timer: asyncio.TimerHandle | None = None
         self._lost = asyncio.Event()
-        self.ended = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._socket = transport
         transport.set_write_buffer_limits(high=1 << 30)
 
+    @property
+    def usable(self) -> bool:
+        """Whether it takes jobs: it is ready, and not about to end."""
+        open_ = self._socket is not None and not self._socket.is_closing()
+        return self.ready and open_ and not self.timed_out and self.last_words is None
+
     def send(self, job: _Job) -> None:
+        assert self._socket is not None
         self.jobs.append(job)
         self.bytes_ahead += len(job.message)
         self._socket.write(HEADER.pack(len(job.message)))
@@ -87,31 +98,57 @@ class _Worker(asyncio.Protocol):
             self._answered(message)
 
     def connection_lost(self, exc: Exception | None) -> None:
+        if exc is not None:
+            self._read_rest()
         self._stop_timer()
         self._lost.set()
 
+    def _read_rest(self) -> None:
+        """Take the answers that a worker gave before it died. When it is writing that fails, the
+        transport reads nothing more, and the pages would be run again.
+        """
+        with contextlib.suppress(OSError):
+            while data := self._end.recv(1 << 18):
+                self.data_received(data)
+
     def hang_up(self) -> None:
         """Let the worker end after the jobs it has."""
-        self._socket.close()
+        if self._socket is None:
+            # It has just been started, and has none.
+            self.kill()
+        else:
+            self._socket.close()
 
     def kill(self) -> None:
+        self._kill_group()
         self.process.kill()
 
-    async def watch(self, sentinel: asyncio.Event) -> None:
+    def _kill_group(self) -> None:
+        """Kill what the worker has started as well. It must not have been waited for: until then
+        nobody else can have its number.
+        """
+        assert self.process.pid
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def watch(self, exit_: asyncio.Event) -> None:
         """See the process end, and the last of what it sent."""
-        await sentinel.wait()
+        await exit_.wait()
+        self._kill_group()
         self.process.join()
-        if not self._lost.is_set():
+        if not self._lost.is_set() and self._socket is not None:
             # A process of the worker's own may hold the socket open.
             asyncio.get_running_loop().call_later(0.2, self._socket.abort)
         await self._lost.wait()
-        self.ended.set()
 
     def _answered(self, message: bytes) -> None:
         if not self.ready:
             self.start_error = message or None
             self.ready = not message
             self._pool.worker_ready(self)
+            return
+        if not message or self.last_words is not None:
+            self.last_words = message
             return
         job = self.jobs.popleft()
         self.bytes_ahead -= len(job.message)
@@ -225,8 +262,11 @@ class WorkerPool:
             while self._queue and self._has_room(worker, self._queue[0]):
                 worker.send(self._queue.popleft())
         self._wake()
+        ready = sum(worker.ready for worker in self._workers)
+        if ready and self._failed_starts >= _FAILED_STARTS:
+            return
         waiting = len(self._queue) - self._starting
-        for _ in range(min(waiting, self._limit - len(self._workers) - self._starting)):
+        for _ in range(min(waiting, self._limit - ready - self._starting)):
             self._start()
 
     def _wake(self) -> None:
@@ -239,7 +279,7 @@ class WorkerPool:
                 free -= 1
 
     def _has_room(self, worker: _Worker, job: _Job) -> bool:
-        if not worker.ready or worker.timed_out:
+        if not worker.usable:
             return False
         if not worker.jobs:
             return True
@@ -263,14 +303,15 @@ class WorkerPool:
         except Exception as exc:
             # No more processes or files to be had, or no __main__ that a worker could import.
             self._starting -= 1
+            self._failed_starts += 1
             self._refuse(f"can't start: {exc}", None)
             return
-        ended = asyncio.Event()
-        sentinel = worker.process.sentinel
-        self._loop.add_reader(sentinel, self._see_end, sentinel, ended)
+        exit_ = asyncio.Event()
+        descriptor = _exit_descriptor(worker.process)
+        self._loop.add_reader(descriptor, self._see_exit, descriptor, exit_)
         if self._closed:
             worker.kill()
-        await worker.watch(ended)
+        await worker.watch(exit_)
         self._workers.remove(worker)
         self._bury(worker)
 
@@ -279,7 +320,7 @@ class WorkerPool:
         with theirs:
             process = multiprocessing.get_context("spawn").Process(
                 target=serve,
-                args=(theirs, self._source, self._memory_bytes, _log_level()),
+                args=(theirs, self._source, self._memory_bytes, levels()),
                 name="scrapekit worker",
                 daemon=True,
             )
@@ -289,14 +330,15 @@ class WorkerPool:
                 ours.close()
                 raise
         ours.setblocking(False)
-        worker = _Worker(self, process)
+        worker = _Worker(self, process, ours)
         self._workers.append(worker)
         await self._loop.create_connection(lambda: worker, sock=ours)
         return worker
 
-    def _see_end(self, sentinel: int, ended: asyncio.Event) -> None:
-        self._loop.remove_reader(sentinel)
-        ended.set()
+    def _see_exit(self, descriptor: int, exit_: asyncio.Event) -> None:
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+        exit_.set()
 
     def _bury(self, worker: _Worker) -> None:
         """See to the jobs that a worker left behind."""
@@ -319,6 +361,9 @@ class WorkerPool:
     def _fail(self, job: _Job, worker: _Worker) -> None:
         if job.future.done():
             return
+        if worker.last_words:
+            job.future.set_result(worker.last_words)
+            return
         if worker.timed_out:
             assert self.timeout_s is not None
             job.future.set_exception(
@@ -331,9 +376,10 @@ class WorkerPool:
             )
             return
         exitcode = worker.process.exitcode
+        how = "ran out of memory" if worker.last_words is not None else ending(exitcode)
         job.future.set_exception(
             CallbackCrashed(
-                f"the worker process {ending(exitcode)} while {job.name} ran, twice",
+                f"the worker process {how} while {job.name} ran, twice",
                 callback=job.name,
                 url=job.url,
                 exitcode=exitcode,
@@ -349,7 +395,9 @@ class WorkerPool:
             self._refuse(ending(worker.process.exitcode), worker.start_error)
 
     def _refuse(self, how: str, answer: bytes | None) -> None:
-        """Fail what is queued: no worker can be had for it."""
+        """Fail what is queued, unless there is another worker that can do it."""
+        if any(worker.ready for worker in self._workers):
+            return
         while self._queue:
             job = self._queue.popleft()
             if job.future.done():
@@ -369,8 +417,13 @@ class WorkerPool:
             worker.kill()
 
 
-def _log_level() -> int:
-    return logging.getLogger().getEffectiveLevel()
+def _exit_descriptor(process: SpawnProcess) -> int:
+    """A descriptor, to be closed, that can be read once the process has ended."""
+    try:
+        return os.pidfd_open(process.pid or 0)
+    except (AttributeError, OSError):
+        # Not on this system. Processes that a callback has forked hold the sentinel open.
+        return os.dup(process.sentinel)
 
 
 def ending(exitcode: int | None) -> str:

@@ -7,14 +7,16 @@ of a page are copied once.
 from __future__ import annotations
 
 import asyncio
-import logging
+import contextlib
+import io
 import pickle
-from collections.abc import Iterable
 from concurrent.futures import BrokenExecutor, Executor
 from typing import Any
 
 from scrapekit.errors import CallbackCrashed, CallbackTimedOut, UsageError
 from scrapekit.lanes.pool import WorkerPool
+from scrapekit.lanes.records import replay
+from scrapekit.lanes.travel import culprit
 from scrapekit.lanes.worker import Answer, SpiderSource, answer_job
 
 
@@ -62,13 +64,16 @@ class ProcessLane:
         try:
             message = pickle.dumps((name, argument), pickle.HIGHEST_PROTOCOL)
         except Exception as exc:
-            raise UsageError(f"{argument!r} can't go to another process: {exc}") from exc
+            raise UsageError(
+                f"what {name or 'parse'} is called with can't go to another process: "
+                f"{culprit(argument)}: {exc}"
+            ) from exc
         url = str(getattr(argument, "url", ""))
         if self._executor is not None:
             answer = await self._run_elsewhere(self._executor, name or "parse", url, message)
         else:
             answer = await self._pool.run(name or "parse", url, message)
-        return _unpack(answer)
+        return _unpack(answer, name or "parse")
 
     async def _run_elsewhere(
         self, executor: Executor, name: str, url: str, message: bytes
@@ -104,10 +109,16 @@ def answer_elsewhere(source: SpiderSource, message: bytes) -> bytes:
     return answer_job(source, message, [])
 
 
-def _unpack(packed: bytes) -> Answer:
+def _unpack(packed: bytes, name: str) -> Answer:
     """Raises what the callback raised; what it logged is logged here."""
-    answer: Answer = pickle.loads(packed)
-    _log(answer.records)
+    try:
+        answer: Answer = pickle.loads(packed)
+    except Exception as exc:
+        raise UsageError(
+            f"a result of {name} can't be made again outside its process: "
+            f"{_last_class(packed)}: {type(exc).__name__}: {exc}"
+        ) from exc
+    replay(answer.records)
     if answer.raised is None:
         return answer
     error, place, trace = answer.raised
@@ -116,10 +127,17 @@ def _unpack(packed: bytes) -> Answer:
     raise error
 
 
-def _log(records: Iterable[dict[str, Any]]) -> None:
-    """Say in our logging what was logged in a worker."""
-    for fields in records:
-        record = logging.makeLogRecord(fields)
-        logger = logging.getLogger(record.name)
-        if logger.isEnabledFor(record.levelno):
-            logger.handle(record)
+class _Tracking(pickle.Unpickler):
+    last = "an unknown type"
+
+    def find_class(self, module: str, name: str, /) -> Any:
+        self.last = f"{module}.{name}"
+        return super().find_class(module, name)
+
+
+def _last_class(packed: bytes) -> str:
+    """The class at which unpickling failed."""
+    tracking = _Tracking(io.BytesIO(packed))
+    with contextlib.suppress(Exception):
+        tracking.load()
+    return tracking.last

@@ -6,22 +6,27 @@ this again.
 
 from __future__ import annotations
 
-import logging
+import contextlib
+import fcntl
 import os
 import pickle
 import signal
 import socket
 import struct
 import threading
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import connection, parent_process
 from typing import Any, Final, Protocol
 
-from scrapekit.errors import UsageError
+from scrapekit.errors import CallbackCrashed, UsageError
 from scrapekit.failure import place, render
 from scrapekit.lanes.drain import drain
 from scrapekit.lanes.meter import Cost, timed
+from scrapekit.lanes.records import Fields, collect
+from scrapekit.lanes.travel import culprit, travels
 
 HEADER: Final = struct.Struct("!Q")
 """Before each message, in both directions: its length in bytes."""
@@ -52,55 +57,104 @@ class Answer:
     raised: tuple[Exception, str, str] | None
     cost: Cost
     counts: dict[str, float]
-    records: list[dict[str, Any]]
+    records: list[Fields]
 
 
-def serve(end: socket.socket, source: SpiderSource, memory_bytes: int | None, level: int) -> None:
+class OutOfMemory(Exception):
+    """A job has passed the limit; `answer` tells of it."""
+
+    def __init__(self, answer: bytes) -> None:
+        super().__init__()
+        self.answer = answer
+
+
+def serve(
+    end: socket.socket, source: SpiderSource, memory_bytes: int | None, levels: dict[str, int]
+) -> None:
     """The worker's whole life: until the other end of the socket is closed.
 
-    `level` is that of the parent's root logger. The first message is b"" once the spider is
-    imported; if it can't be, the error.
+    `levels` are those of the parent's loggers. The first message is b"" once the spider is
+    imported; if it can't be, the error. After that each job has its answer, but for one that
+    passes `memory_bytes`: the answer to that is b"", then what came of it, and the worker's end.
     """
     _end_with_parent()
-    # Ctrl-C goes to the whole terminal group; when to stop is the parent's decision.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    records = _collect_records(level)
+    records = collect(levels)
+    # When the crawl has ended there is nobody to answer to.
+    with end, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        try:
+            source.load()
+        except BaseException as exc:
+            _send(end, answer_error(Answer([], None, Cost(), {}, []), exc))
+            return
+        _limit_memory(memory_bytes)
+        _send(end, b"")
+        _answer_all(end, source, memory_bytes, records)
+
+
+def _answer_all(
+    end: socket.socket, source: SpiderSource, memory_bytes: int | None, records: list[Fields]
+) -> None:
+    last_words = b""
     try:
-        source.load()
-    except BaseException as exc:
-        _send(end, answer_error(Answer([], None, Cost(), {}, []), exc))
+        with end.makefile("rb", 1 << 18) as jobs:
+            while (message := _receive(jobs)) is not None:
+                answer = answer_job(source, message, records, memory_bytes)
+                del message
+                _send(end, answer)
         return
-    _limit_memory(memory_bytes)
+    except OutOfMemory as exc:
+        last_words = exc.answer
+    except MemoryError:
+        # It didn't even get as far as the callback.
+        pass
     _send(end, b"")
-    with end, end.makefile("rb", 1 << 18) as jobs:
-        while (message := _receive(jobs)) is not None:
-            answer = answer_job(source, message, records)
-            del message
-            _send(end, answer)
+    _send(end, last_words)
+    # At once: threads that the callback has started would be waited for.
+    os._exit(1)
 
 
-def answer_job(source: SpiderSource, job: bytes, records: list[dict[str, Any]]) -> bytes:
-    """Run a pickled (callback name, argument); what came of it, pickled."""
-    name: str | None = None
+def answer_job(
+    source: SpiderSource, job: bytes, records: list[Fields], memory_bytes: int | None = None
+) -> bytes:
+    """Run a pickled (callback name, argument); what came of it, pickled.
+
+    Raises OutOfMemory if there is a limit and it was passed.
+    """
+    name = url = ""
 
     def work() -> list[Any]:
-        nonlocal name
-        name, argument = pickle.loads(job)
-        callback = source.callback(name)
+        nonlocal name, url
+        asked, argument = pickle.loads(job)
+        name, url = asked or "parse", str(getattr(argument, "url", ""))
+        callback = source.callback(asked)
         return drain(callback(argument), callback)
 
     results, raised, cost = timed(work)
     answer = Answer(results or [], None, cost, _counts(source), records[:])
     records.clear()
-    if raised is not None:
+    if raised is None:
+        try:
+            return _pack(answer, name)
+        except Exception as exc:
+            raised = exc
+    if memory_bytes is None or not isinstance(raised, MemoryError):
         return answer_error(answer, raised)
+    # The frames hold what took the memory.
+    traceback.clear_frames(raised.__traceback__)
+    message = f"{name} allocated more than callback_memory_bytes, {memory_bytes:,} bytes"
+    error = CallbackCrashed(message, callback=name, url=url)
+    raise OutOfMemory(answer_error(answer, error.with_traceback(raised.__traceback__)))
+
+
+def _pack(answer: Answer, name: str) -> bytes:
     try:
         return pickle.dumps(answer, pickle.HIGHEST_PROTOCOL)
+    except MemoryError:
+        raise
     except Exception as exc:
-        error = UsageError(
-            f"a result of {name or 'parse'} can't leave its process: {culprit(results)}: {exc}"
-        )
-        return answer_error(answer, error)
+        worst = next((result for result in answer.results if not travels(result)), answer.results)
+        message = f"a result of {name} can't leave its process: {culprit(worst)}: {exc}"
+        raise UsageError(message) from exc
 
 
 def _counts(source: SpiderSource) -> dict[str, float]:
@@ -131,27 +185,6 @@ def _packed_error(answer: Answer, error: Exception, place: str, trace: str) -> b
     return pickle.dumps(told, pickle.HIGHEST_PROTOCOL)
 
 
-def culprit(value: Any) -> str:
-    """Which part of a value can't be pickled: "Product.picture is a socket"."""
-    for result in value if isinstance(value, list) else [value]:
-        if _travels(result):
-            continue
-        fields = result if isinstance(result, dict) else getattr(result, "__dict__", {})
-        for field, part in fields.items():
-            if not _travels(part):
-                return f"{type(result).__name__}, field {field!r}, of type {type(part).__name__}"
-        return type(result).__name__
-    return "all of it together"
-
-
-def _travels(value: Any) -> bool:
-    try:
-        pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
-    except Exception:
-        return False
-    return True
-
-
 def _receive(jobs: Any) -> bytes | None:
     """The next message of a buffered binary file; None at its end."""
     header = jobs.read(HEADER.size)
@@ -172,16 +205,29 @@ def _send(end: socket.socket, message: bytes) -> None:
 
 
 def _end_with_parent() -> None:
-    """Exit as soon as the parent has, even in the middle of a callback that never returns."""
+    """Be killed as soon as the parent has ended, and with the worker all that it has started.
+
+    The worker gets a process group of its own. That is also out of reach of the terminal's Ctrl-C,
+    because when to stop is the parent's decision.
+    """
     parent = parent_process()
     if parent is None:
         return
+    os.setsid()
+    if hasattr(fcntl, "F_SETSIG"):
+        # By the kernel, so that not even C code that never lets go of the interpreter can stay.
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETSIG, signal.SIGKILL)
+        flags = fcntl.fcntl(parent.sentinel, fcntl.F_GETFL)
+        fcntl.fcntl(parent.sentinel, fcntl.F_SETFL, flags | os.O_ASYNC)
+    else:
+        watch = partial(_end_after, parent.sentinel)
+        threading.Thread(target=watch, name="scrapekit parent watch", daemon=True).start()
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
 
-    threading.Thread(target=watch, name="scrapekit parent watch", daemon=True).start()
+def _end_after(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os.killpg(0, signal.SIGKILL)
 
 
 def _limit_memory(memory_bytes: int | None) -> None:
@@ -211,26 +257,3 @@ def _data_bytes() -> int:
     except OSError:
         pass
     return 0
-
-
-class _Collector(logging.Handler):
-    def __init__(self, records: list[dict[str, Any]]) -> None:
-        super().__init__()
-        self._records = records
-
-    def emit(self, record: logging.LogRecord) -> None:
-        fields = dict(record.__dict__, msg=record.getMessage(), args=None)
-        if record.exc_info:
-            fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
-            fields["exc_info"] = None
-        self._records.append({n: v for n, v in fields.items() if _travels(v)})
-
-
-def _collect_records(level: int) -> list[dict[str, Any]]:
-    """Log records and warnings go to the parent's logging, with the next answer."""
-    records: list[dict[str, Any]] = []
-    root = logging.getLogger()
-    root.addHandler(_Collector(records))
-    root.setLevel(level)
-    logging.captureWarnings(True)
-    return records
