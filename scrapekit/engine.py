@@ -431,8 +431,9 @@ class Engine:
                 self.cancel()
             return
         self.stop("failed")
-        # It may show only when the output is completed; then the crawl had ended otherwise.
-        self.reason = "failed"
+        if self.closing and self.reason not in ("stopped", "interrupted"):
+            # It shows only now that the output is completed.
+            self.reason = "failed"
 
 
 def _during(error: Exception, response: Response | None) -> During:

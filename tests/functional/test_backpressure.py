@@ -7,13 +7,14 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 import scrapekit
 from scrapekit import Request, Response, Spider
 from scrapekit.api import Crawl
 from scrapekit.events import PageDone, PageFetched
-from tests.functional.site import Site, Watcher, answer, crawled, idle, links
+from tests.functional.site import Site, Watcher, answer, crawled, idle, links, only_error
 from tests.functional.spiders import Titles
 
 CONCURRENCY = 4
@@ -167,16 +168,20 @@ async def test_an_export_that_nobody_reads_slows_fetching_down(pipe: tuple[Path,
 
 
 async def test_a_crawl_whose_export_nobody_reads_can_be_cancelled(
-    pipe: tuple[Path, int],
+    pipe: tuple[Path, int], tmp_path: Path
 ) -> None:
     path, _ = pipe
+    other = tmp_path / "items.json"
     async with Site({"*": ""}) as site:
         spider = Large(start_urls=site.urls(*MANY))
-        async with scrapekit.crawl(spider, settings=SETTINGS, output=path) as run:
+        async with scrapekit.crawl(spider, settings=SETTINGS, output=[path, other]) as run:
             await site.until(lambda: len(site.hits) > CONCURRENCY)
             await settled(site)
             run.cancel()
     assert run.report.reason == "stopped"
+    assert not run.report.ok
+    assert only_error(run.report)[0] == "OutputError"
+    assert len(msgspec.json.decode(other.read_bytes())) == run.report.items
 
 
 async def test_bytes_in_flight_stay_within_their_bound() -> None:
