@@ -150,7 +150,7 @@ class Engine:
                 results = await self._fail(lease, error, response)
             outcome = await self._outcomes.make(lease, response, results)
             async with self._visiting.held_off():
-                new = await self._scheduler.commit(outcome)
+                new = await self._scheduler.commit(outcome, is_page=response is not None)
                 self._tell.done(outcome, new)
                 self._fetcher.settled(request)
                 await self._delivery.deliver(outcome)

@@ -67,25 +67,34 @@ class Scheduler:
         self._book(urls.origin(request.url) for request in new)
         return new
 
-    async def commit(self, outcome: Outcome) -> Sequence[Request]:
-        """Settle a lease with its outcome; returns the requests that are new."""
+    async def commit(self, outcome: Outcome, *, is_page: bool = True) -> Sequence[Request]:
+        """Settle a lease with its outcome; returns the requests that are new.
+
+        Unless it `is_page`, because nothing could or might be fetched, it doesn't count towards
+        `max_pages`.
+        """
         new = await self._frontier.commit(outcome)
+        if not is_page:
+            self._give_page_back()
         self._settled(outcome.lease, new)
         return new
 
     async def postpone(self, lease: Lease, due: float) -> None:
         """Settle a lease by trying again at `due`."""
         await self._frontier.postpone(lease, due)
-        if self._pages_left is not None:
-            # It was no page yet: another one may be handed out for it.
-            self._pages_left += 1
-            self._wake(self._politeness.due(self._clock.now()))
+        self._give_page_back()
         self._settled(lease)
 
     async def give_up(self, lease: Lease) -> None:
         """Settle a lease without an outcome."""
         await self._frontier.give_up(lease)
         self._settled(lease)
+
+    def _give_page_back(self) -> None:
+        """It was no page: another one may be handed out for it."""
+        if self._pages_left is not None:
+            self._pages_left += 1
+            self._wake(self._politeness.due(self._clock.now()))
 
     async def room(self) -> None:
         """Wait until few enough requests are pending for further start requests.

@@ -10,7 +10,7 @@ from aiohttp import web
 import scrapekit
 from scrapekit import Response, Spider
 from scrapekit.clock import ManualClock
-from tests.functional.site import Site, crawled, held, idle, in_turn, links
+from tests.functional.site import Pages, Site, answer, crawled, held, idle, in_turn, links, redirect
 from tests.functional.spiders import TITLE, Following, Titles
 
 
@@ -41,6 +41,22 @@ async def test_a_page_that_is_tried_again_counts_once() -> None:
     assert site.hits == ["/", "/", "/"]
     assert len(items) == report.pages == 1
     assert report.reason == "max_pages"
+
+
+async def test_what_may_not_be_fetched_doesnt_count_as_a_page() -> None:
+    pages: Pages = {
+        "/robots.txt": answer(body="User-agent: *\nDisallow: /private"),
+        "/private": "",
+        "/moved": redirect("/private"),
+        "/": links("/next"),
+        "/next": "",
+    }
+    async with Site(pages) as site:
+        spider = Following(start_urls=site.urls("/private", "/moved", "/"))
+        settings = {"obey_robots": True, "max_pages": 2, "concurrency": 1}
+        _, report = await crawled(spider, settings=settings)
+    assert site.hits == ["/moved", "/", "/next"]
+    assert report.pages == 2
 
 
 async def test_a_crawl_with_fewer_pages_than_max_pages_just_finishes() -> None:
