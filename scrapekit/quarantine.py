@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
-
-import msgspec
 
 from scrapekit import urls
 from scrapekit.failure import Failure
@@ -32,7 +31,8 @@ def keep(folder: str, failed: Failure) -> Path | None:
         "callback": failed.callback,
         "error": f"{type(failed.error).__name__}: {failed.error}",
     }
-    _write(place / f"{name}.json", msgspec.json.format(msgspec.json.encode(about), indent=2))
+    # In ASCII: headers may hold what no encoding can write.
+    _write(place / f"{name}.json", json.dumps(about, indent=2).encode())
     body = place / f"{name}.body"
     _write(body, response.body)
     return body
