@@ -26,11 +26,19 @@ def advise(
 ) -> list[str]:
     """A sentence for each callback that another lane would serve better.
 
-    `cpus` is how many there are to compute on; by default those of this machine.
+    `cpus` is how many there are to compute on; by default those that this process may use.
     """
-    cpus = cpus or os.cpu_count() or 1
+    cpus = cpus or usable_cpus()
     sentences = [_verdict(cost, duration_s, cpus) for cost in callbacks]
     return [sentence for sentence in sentences if sentence]
+
+
+def usable_cpus() -> int:
+    """How many CPUs this process may run on, which in a container may be few of the machine's."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 def _verdict(cost: CallbackCost, duration_s: float, cpus: int) -> str:
@@ -39,9 +47,11 @@ def _verdict(cost: CallbackCost, duration_s: float, cpus: int) -> str:
     if cost.lane == "process":
         return _process_verdict(cost)
     computes = cost.cpu_s / cost.calls >= _HEAVY_S and cost.cpu_s >= _WORTH * duration_s
-    if computes and (cpus > 1 or cost.lane == "loop"):
+    # More CPU time than there was: C code that lets other threads run beside it. Nothing to gain.
+    parallel = cost.lane == "thread" and cost.cpu_s > 1.1 * duration_s
+    if computes and not parallel and (cpus > 1 or cost.lane == "loop"):
         return _computing_verdict(cost, duration_s, cpus)
-    waits = cost.blocked_s >= _BLOCKING_S and cost.cpu_s < cost.blocked_s / 2
+    waits = cost.blocked_s >= _BLOCKING_S and cost.cpu_s / cost.calls < cost.blocked_s / 2
     if cost.lane == "loop" and waits:
         return (
             f"{cost.callback} kept the event loop waiting, for up to {cost.blocked_s:.2f} s at a "
@@ -53,7 +63,7 @@ def _verdict(cost: CallbackCost, duration_s: float, cpus: int) -> str:
 def _computing_verdict(cost: CallbackCost, duration_s: float, cpus: int) -> str:
     where = "on the event loop" if cost.lane == "loop" else "in threads, one at a time"
     saved_s = cost.cpu_s * (1 - 1 / cpus)
-    saves = f" and save about {saved_s:.1f} s on {cpus} CPUs" if cpus > 1 else ""
+    saves = f" and save up to {saved_s:.1f} s on {cpus} CPUs" if cpus > 1 else ""
     return (
         f"{cost.callback} computed {1000 * cost.cpu_s / cost.calls:.1f} ms a page {where}, "
         f"{min(100, 100 * cost.cpu_s / duration_s):.0f} % of the crawl's time: as a plain def with "

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
@@ -14,6 +13,7 @@ from typing import Any, Final
 import anyio
 
 from scrapekit import quarantine, retry
+from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
@@ -304,7 +304,7 @@ class Engine:
 
     def _make_processes(self) -> ProcessLane:
         source = SpiderRef.of(self.spider)
-        processes = self.settings.processes or os.cpu_count() or 1
+        processes = self.settings.processes or usable_cpus()
         return ProcessLane(
             source,
             processes,
