@@ -19,8 +19,8 @@ def cost(lane: str, calls: int, *, cpu_ms: float, blocked_s: float = 0.0) -> Cal
 def test_a_callback_that_computes_on_the_loop_belongs_in_a_process_which_saves_a_share() -> None:
     assert advise([cost("loop", 400, cpu_ms=20, blocked_s=0.03)], duration_s=10, cpus=2) == [
         (
-            "parse computed 20.0 ms a page on the event loop, 80 % of the crawl's time: as a plain def "
-            'with @lane("process") it would let other pages go on and save up to 4.0 s on 2 CPUs.'
+            "parse computed 20.0 ms a page on the event loop, 80 % of the crawl's time: as a plain "
+            'def with @lane("process") it would let other pages go on and save up to 4.0 s on 2 CPUs.'
         )
     ]
 
