@@ -14,7 +14,6 @@ from typing import Any, Final, Self
 
 import anyio
 import msgspec
-from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
@@ -31,6 +30,7 @@ from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
 from scrapekit.report import Report
 from scrapekit.settings import Settings
+from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
 from scrapekit.spider import Spider
 from scrapekit.stats import Stats
@@ -74,8 +74,7 @@ class Crawl:
         self._iterating = False
         self._engine: Engine | None = None
         self._task: asyncio.Task[None] | None = None
-        self._send: MemoryObjectSendStream[Sequence[Any]]
-        self._receive: MemoryObjectReceiveStream[Sequence[Any]]
+        self._shelf = Shelf(_PAGES_AHEAD)
         self._raised = False
         self._ready = False
         self._asked_to_end = False
@@ -138,7 +137,7 @@ class Crawl:
         """
         if self._task is None:
             raise UsageError("the crawl hasn't started: use it in `async with`")
-        self._receive.close()
+        self._shelf.refuse()
         await self._join(self._task)
         return self.report
 
@@ -147,13 +146,9 @@ class Crawl:
             raise UsageError("a crawl runs once: call crawl() again")
         started = asyncio.Event()
         engine = self._engine = self._make_engine(
-            self._stats, self._hand_over if self._iterated else None
+            self._stats, self._shelf.give if self._iterated else None
         )
-        # Not made earlier: streams that are never closed complain when they are collected.
-        self._send, self._receive = anyio.create_memory_object_stream[Sequence[Any]](_PAGES_AHEAD)
-        self._task = asyncio.create_task(
-            self._run(engine, started), name=f"scrapekit {self.spider.name}"
-        )
+        self._task = self._start(engine, started)
         try:
             await started.wait()
         except asyncio.CancelledError:
@@ -176,7 +171,7 @@ class Crawl:
         left_early = self._iterating or error is not None
         if left_early:
             self._engine.cancel()
-        self._receive.close()
+        self._shelf.refuse()
         await self._end(self._task)
         if error is None:
             self._result(self._task)
@@ -192,11 +187,11 @@ class Crawl:
             raise UsageError("write `async with scrapekit.crawl(...) as run:` around the loop")
         self._iterating = True
         while not self._batch:
-            try:
-                self._batch.extend(await self._receive.receive())
-            except (anyio.EndOfStream, anyio.ClosedResourceError):
+            items = await self._shelf.take()
+            if items is None:
                 await self._join(self._task)
-                raise StopAsyncIteration from None
+                raise StopAsyncIteration
+            self._batch.extend(items)
         return self._batch.popleft()
 
     def _check_thread(self) -> None:
@@ -213,23 +208,19 @@ class Crawl:
                 "callback, write loop.call_soon_threadsafe(run.stop)"
             )
 
-    async def _run(self, engine: Engine, started: asyncio.Event) -> None:
+    def _start(self, engine: Engine, started: asyncio.Event) -> asyncio.Task[None]:
         def ready() -> None:
             self._ready = True
             started.set()
 
-        try:
-            await engine.run(ready)
-        finally:
+        def ended(_task: asyncio.Task[None]) -> None:
             started.set()
-            self._send.close()
+            self._shelf.end()
 
-    async def _hand_over(self, items: Sequence[Any]) -> None:
-        try:
-            await self._send.send(items)
-        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
-            # Nobody iterates, or not any more.
-            return
+        task = asyncio.create_task(engine.run(ready), name=f"scrapekit {self.spider.name}")
+        # Not in a `finally` of its own: a task that is cancelled at once never comes to one.
+        task.add_done_callback(ended)
+        return task
 
     async def _join(self, task: asyncio.Task[None]) -> None:
         """Wait for the engine, and raise what it raised, once."""
@@ -252,8 +243,6 @@ class Crawl:
             except asyncio.CancelledError as exc:
                 cancelled = exc
                 self.cancel()
-        self._send.close()
-        self._receive.close()
         if cancelled is not None:
             raise cancelled
 

@@ -377,6 +377,50 @@ async def test_stop_and_cancel_while_the_crawl_is_being_opened_leave_an_empty_cr
         assert run.report.reason == "stopped"
 
 
+async def test_a_crawl_may_be_ended_before_its_first_step() -> None:
+    run = scrapekit.crawl(Mixed(), settings=QUIET, transport=FakeTransport(WEB))
+
+    async def end() -> None:
+        run.cancel()
+
+    ending = asyncio.create_task(end())  # it runs before the engine's task does
+    async with run:
+        assert [item async for item in run] == []
+    await ending
+    assert run.report.reason == "stopped"
+
+
+async def test_an_item_handed_over_while_the_wait_for_it_is_cancelled_is_not_lost() -> None:
+    class Once(Titles):
+        start_urls = ("http://site.test/",)
+
+        async def parse(self, response: Response) -> dict[str, Any]:
+            await gate.wait()
+            return TITLE
+
+    for rounds in range(12):
+        gate = asyncio.Event()
+        async with scrapekit.crawl(Once(), settings=QUIET, transport=FakeTransport(WEB)) as run:
+            waiting = asyncio.ensure_future(anext(run))
+            await idle(20)
+            gate.set()
+            await idle(rounds)
+            waiting.cancel()
+            await asyncio.wait({waiting})
+            got = [] if waiting.cancelled() else [waiting.result()]
+            got += [item async for item in run]
+        assert got == [TITLE]
+
+
+async def test_several_may_share_the_items() -> None:
+    async def some(run: Crawl) -> list[Any]:
+        return [item async for item in run]
+
+    async with scrapekit.crawl(Mixed(), settings=QUIET, transport=FakeTransport(WEB)) as run:
+        shares = await asyncio.gather(some(run), some(run), some(run))
+    assert sorted(item["url"] for share in shares for item in share) == sorted(WEB)
+
+
 async def test_a_crawl_that_is_cancelled_while_it_opens_closes_what_is_open(
     no_async_leaks: NoLeaks,
 ) -> None:
