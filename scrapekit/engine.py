@@ -364,10 +364,10 @@ class Engine:
             with self._visiting.task(), self._no_strays():
                 while (lease := await self._scheduler.next()) is not None:
                     await self.visit(lease)
-                    if self._lanes.full:
-                        await self._lanes.room()
+                    await self._lanes.room()
         finally:
             self._workers -= 1
+            self._lanes.let_in()
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
 

@@ -69,11 +69,20 @@ class Lanes:
         return self._threads.busy
 
     async def room(self) -> None:
-        """Wait until no lane is full."""
+        """Wait until no lane is full. Whoever has done without the room he waited for lets
+        others in by asking again, or by `let_in`.
+        """
+        self.let_in()
         while self.full:
             await self._threads.room()
             if self._processes is not None:
                 await self._processes.room()
+
+    def let_in(self) -> None:
+        """Tell as many of those who wait for room as there is room for."""
+        self._threads.let_in()
+        if self._processes is not None:
+            self._processes.let_in()
 
     async def run(
         self, lane: str, name: str | None, callback: Callable[..., Any], argument: Any

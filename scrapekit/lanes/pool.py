@@ -261,7 +261,7 @@ class WorkerPool:
         for worker in self._workers:
             while self._queue and self._has_room(worker, self._queue[0]):
                 worker.send(self._queue.popleft())
-        self._wake()
+        self.let_in()
         ready = sum(worker.ready for worker in self._workers)
         if ready and self._failed_starts >= _FAILED_STARTS:
             return
@@ -269,8 +269,8 @@ class WorkerPool:
         for _ in range(min(waiting, self._limit - ready - self._starting)):
             self._start()
 
-    def _wake(self) -> None:
-        """Tell those who wait for room."""
+    def let_in(self) -> None:
+        """Tell as many of those who wait for room as there is room for."""
         free = self._limit * _AHEAD_JOBS - len(self._queue)
         while self._waiting and free > 0:
             waiter = self._waiting.popleft()

@@ -54,6 +54,10 @@ class ProcessLane:
         """Wait until it isn't full."""
         await self._pool.room()
 
+    def let_in(self) -> None:
+        """Tell as many of those who wait for room as there is room for."""
+        self._pool.let_in()
+
     async def run(self, name: str | None, argument: Any) -> Answer:
         """Call a callback; what came of it.
 

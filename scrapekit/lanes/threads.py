@@ -78,6 +78,8 @@ class ThreadLane:
         self._unfinished = 0
         self._stuck = 0
         """Functions that were given up, but still run."""
+        self._retired = 0
+        """Threads that were told to end, and haven't yet."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._done: deque[_Job] = deque()
         self._wake_sent = False
@@ -149,21 +151,31 @@ class ThreadLane:
             self._stuck += 1
             self._start_threads()
         job.future.set_exception(TimeoutError())
-        self._wake()
+        self.let_in()
 
     @property
     def _all_stuck(self) -> bool:
         return self._stuck >= 2 * self.limit
 
+    @property
+    def _bound(self) -> int:
+        return self.limit + min(self._stuck, self.limit)
+
     def _start_threads(self) -> None:
-        if self._unfinished > len(self._threads) < self.limit + min(self._stuck, self.limit):
+        if self._unfinished > len(self._threads) < self._bound:
             self._start_thread()
+
+    def _retire(self) -> None:
+        """End the threads that took the place of stuck ones which are back."""
+        for _ in range(len(self._threads) - self._retired - self._bound):
+            self._retired += 1
+            self._jobs.put(None)
 
     def _start_thread(self) -> None:
         # Daemon threads: a callback that never returns must not keep the interpreter alive.
         thread = threading.Thread(target=self._serve, name="scrapekit callback", daemon=True)
-        self._threads.append(thread)
         thread.start()
+        self._threads.append(thread)
 
     def _serve(self) -> None:
         while (job := self._jobs.get()) is not None:
@@ -194,10 +206,14 @@ class ThreadLane:
             self._unfinished -= 1
             self._stuck -= job.abandoned
             job.settle()
-        self._wake()
+        self._retire()
+        self.let_in()
 
-    def _wake(self) -> None:
-        """Tell those who wait for room."""
+    def let_in(self) -> None:
+        """Tell as many of those who wait for room as there is room for.
+
+        To be called as well when somebody who was let in did without it, or nobody else would be.
+        """
         free = 2 * self.limit - (self._unfinished - self._stuck)
         while self._waiting and free > 0:
             waiter = self._waiting.popleft()
@@ -210,6 +226,7 @@ class ThreadLane:
             thread = self._ended.popleft()
             thread.join()
             self._threads.remove(thread)
+            self._retired -= 1
         if not self._threads:
             self._all_ended.set()
 
@@ -218,7 +235,8 @@ class ThreadLane:
         returns how many had to be left behind.
         """
         self._closed = True
-        for _ in self._threads:
+        for _ in range(len(self._threads) - self._retired):
+            self._retired += 1
             self._jobs.put(None)
         if self._threads:
             with contextlib.suppress(TimeoutError):
