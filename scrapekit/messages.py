@@ -121,17 +121,19 @@ class Request:
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
-            href = urls.with_query(href, params)
+            href = _with_params(href, params)
         payload, content_type = _payload(body, json, data)
-        fields = dict(headers) if headers else {}
+        fields = _table("headers", headers)
         if authorization:
             _default_header(fields, "Authorization", authorization)
         if content_type:
             _default_header(fields, "Content-Type", content_type)
         if fields:
             _check_headers(fields)
-        if cookies:
-            _check_cookies(cookies)
+        values = _table("cookies", cookies)
+        if values:
+            _check_cookies(values)
+        own = _table("meta", meta)
         if not isinstance(priority, int):
             raise UsageError(f"a priority is an int, not {priority!r}")
         self._fill(
@@ -140,8 +142,8 @@ class Request:
             _method(method or ("POST" if payload else "GET")),
             _Fixed(fields) if fields else _NONE,
             payload,
-            _Fixed(cookies) if cookies else _NONE,
-            _Fixed(meta) if meta else _NONE,
+            _Fixed(values) if values else _NONE,
+            _Fixed(own) if own else _NONE,
             priority,
             unique,
             0,
@@ -241,8 +243,23 @@ def _restore_request(*values: Any) -> Request:
     return request
 
 
+def _table(name: str, value: Any) -> dict[str, Any]:
+    try:
+        return dict(value or ())
+    except (TypeError, ValueError):
+        # Its type alone: the value may be secret.
+        raise UsageError(f"a Request's {name} are a dict, not {type(value).__name__}") from None
+
+
+def _with_params(url: str, params: Any) -> str:
+    try:
+        return urls.with_query(url, params)
+    except (TypeError, ValueError) as exc:
+        raise UsageError(f"params can't be encoded: {exc}") from exc
+
+
 def _method(method: str) -> str:
-    if not method or not _TOKEN.issuperset(method.lower()):
+    if not isinstance(method, str) or not method or not _TOKEN.issuperset(method.lower()):
         raise UsageError(f"{method!r} is no HTTP method (RFC 9110, 5.6.2: a token)")
     return method.upper()
 
@@ -290,11 +307,14 @@ def _payload(
         if data is not None:
             pairs = data.items() if isinstance(data, Mapping) else data
             return urlencode(list(pairs), doseq=True).encode(), _FORM
+        if isinstance(body, str):
+            return body.encode(), None
     except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-        raise UsageError(f"{'data' if json is None else 'json'} can't be encoded: {exc}") from exc
-    if not isinstance(body, (bytes, str, bytearray, memoryview)):
+        what = "json" if json is not None else "data" if data is not None else "body"
+        raise UsageError(f"{what} can't be encoded: {exc}") from exc
+    if not isinstance(body, (bytes, bytearray, memoryview)):
         raise UsageError(f"a body is bytes or str, not {type(body).__name__}")
-    return (body.encode() if isinstance(body, str) else bytes(body)), None
+    return bytes(body), None
 
 
 @final

@@ -154,6 +154,27 @@ class TestRequest:
         with pytest.raises(UsageError, match="cookie 'a'"):
             Request(URL, cookies={"a": value})
 
+    @pytest.mark.parametrize(
+        ("wrong", "says"),
+        [
+            ({"headers": 5}, "headers are a dict, not int"),
+            ({"cookies": "a=b"}, "cookies are a dict, not str"),
+            ({"meta": [1]}, "meta are a dict, not list"),
+            ({"params": "a=b"}, "params can't be encoded"),
+            ({"method": 5}, "5 is no HTTP method"),
+            ({"body": "\ud800"}, "body can't be encoded"),
+            ({"body": 5}, "a body is bytes or str, not int"),
+        ],
+    )
+    def test_an_argument_of_the_wrong_type_is_named(self, wrong: dict[str, Any], says: str) -> None:
+        with pytest.raises(UsageError, match=says):
+            Request(URL, **wrong)
+
+    @pytest.mark.parametrize("field", ["headers", "cookies", "meta"])
+    def test_pairs_do_for_a_dict(self, field: str) -> None:
+        arguments: dict[str, Any] = {field: [("a", "b")]}
+        assert getattr(Request(URL, **arguments), field) == {"a": "b"}
+
     def test_cookies_that_servers_really_set_are_fine(self) -> None:
         assert Request(URL, cookies={"a": '"b, c"'}).cookies == {"a": '"b, c"'}
 
