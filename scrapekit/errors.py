@@ -122,13 +122,17 @@ class UnknownCallback(UsageError):
 
 
 class NotAResult(UsageError, TypeError):
-    """A callback produced a value that is neither a Request nor an item."""
+    """A callback produced a value that is neither a Request nor an item; or start() one that is
+    no Request.
+    """
 
-    def __init__(self, callback: str, where: str, value_type: str) -> None:
-        super().__init__(
-            f"{callback} ({where}) produced a value of type {value_type}; a result is a Request "
-            "or an item: a dict, dataclass, attrs, pydantic or msgspec Struct instance"
+    def __init__(self, callback: str, where: str, value_type: str, *, hint: str = "") -> None:
+        place = f" ({where})" if where else ""
+        hint = hint or (
+            "a result is a Request or an item: a dict, dataclass, attrs, pydantic or msgspec "
+            "Struct instance"
         )
+        super().__init__(f"{callback}{place} produced a value of type {value_type}; {hint}")
         self.callback = callback
         self.where = where
         self.value_type = value_type

@@ -102,4 +102,5 @@ def _pull(iterator: Iterator[Any], into: list[Any]) -> None:
 
 
 def _no_result(spider: Spider, made: object) -> NotAResult:
-    return NotAResult(f"{type(spider).__name__}.start", "", type(made).__name__)
+    hint = "it yields Requests and nothing else, as in `yield Request(url)`"
+    return NotAResult(f"{type(spider).__name__}.start", "", type(made).__name__, hint=hint)

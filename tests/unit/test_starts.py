@@ -203,7 +203,8 @@ async def test_what_is_no_request_is_an_error(value: Any, kind: str) -> None:
 
     start = {"generator": in_thread, "async generator": on_loop, "list": listed}[kind]
     found: list[str] = []
-    with pytest.raises(NotAResult, match=rf"Shop\.start .* type {type(value).__name__};"):
+    message = rf"^Shop\.start produced a value of type {type(value).__name__}; it yields Requests"
+    with pytest.raises(NotAResult, match=message):
         await gather(start, found)
     assert found == URLS[:1]
 
