@@ -455,10 +455,20 @@ def why_not_ok(report: Report) -> str:
     user_errors = [group for group in report.errors if group.of_user_code]
     group = next(iter(user_errors or report.errors), None)
     if group is None:
-        return "no page was fetched"
+        return f"no page was fetched{_why_none(report)}"
     count = sum(g.count for g in user_errors)
     errors = "1 error" if count == 1 else f"{count} errors"
     what = f"{errors} in callbacks, stages or exports" if count else "no page was fetched"
     where = f" at {group.where}" if group.where else ""
     example = f" (for example {group.example})" if group.example else ""
     return f"{what}; {group.error}{where}: {group.message}{example}"
+
+
+def _why_none(report: Report) -> str:
+    """Why no page was fetched, if no error says it."""
+    if report.dropped:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
+        return f"; requests dropped: {reasons}"
+    if report.reason == "finished":
+        return ": the spider gave no start requests; set start_urls, or write start()"
+    return ""

@@ -364,3 +364,11 @@ async def test_a_spider_without_starts_finishes_and_is_not_ok() -> None:
     items, report = await crawled(Following())
     assert items == []
     assert (report.reason, report.ok, report.pages) == ("finished", False, 0)
+
+
+async def test_a_crawl_without_a_page_says_why_there_was_none() -> None:
+    with pytest.raises(CrawlFailed, match="the spider gave no start requests; set start_urls"):
+        await scrapekit.collect(Following())
+    elsewhere = Following(start_urls=["http://127.0.0.1/"], allowed_domains=["site.test"])
+    with pytest.raises(CrawlFailed, match=r"no page was fetched; requests dropped: 1 off-domain$"):
+        await scrapekit.collect(elsewhere)
