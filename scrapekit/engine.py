@@ -364,7 +364,8 @@ class Engine:
             with self._visiting.task(), self._no_strays():
                 while (lease := await self._scheduler.next()) is not None:
                     await self.visit(lease)
-                    await self._lanes.room()
+                    if not self._scheduler.closed:
+                        await self._lanes.room()
         finally:
             self._workers -= 1
             self._lanes.let_in()

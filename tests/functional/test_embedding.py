@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import signal
+import threading
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -348,6 +349,41 @@ async def test_a_commit_that_has_begun_is_seen_through_to_the_exports(tmp_path: 
         frontier.go_on.set()
         items = [item async for item in run]
     assert frontier.committed == written(path) == items == [TITLE]
+    assert run.report.items == 1
+
+
+async def test_a_cut_crawl_doesnt_wait_for_room_among_threads_that_are_stuck() -> None:
+    running, go_on = asyncio.Event(), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    class Stuck(Spider):
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request("http://site.test/")
+            yield Request("http://site.test/1", self.parse_stuck)
+            yield Request("http://site.test/2", self.parse_stuck)
+
+        async def parse(self, response: Response) -> dict[str, Any]:
+            return TITLE
+
+        def parse_stuck(self, response: Response) -> None:
+            loop.call_soon_threadsafe(running.set)
+            go_on.wait()
+
+    frontier = SlowFrontier()
+    async with scrapekit.crawl(
+        Stuck(),
+        settings={**QUIET, "threads": 1, "callback_timeout_s": None},
+        transport=FakeTransport(WEB),
+        frontier=frontier,
+    ) as run:
+        await frontier.committing.wait()
+        await running.wait()
+        await idle()
+        run.cancel()
+        await idle()
+        frontier.go_on.set()
+        assert [item async for item in run] == [TITLE]
+    go_on.set()
     assert run.report.items == 1
 
 
