@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import stat
@@ -55,19 +56,22 @@ class OutputFile:
     """A file, pipe or terminal opened for writing, or standard output for the path "-".
 
     What it holds is cut off if `mode` is "overwrite". `size` is what it held before, in bytes,
-    or 0 if it has no size. Raises OSError if it can't be opened.
+    or 0 if it has no size. Raises OSError if it can't be opened, and OutputError if another one
+    has it open, in whatever process.
 
     One thread may write and close it; only `interrupt` is for others.
     """
 
     def __init__(self, path: str, mode: Mode) -> None:
         self._fd = _open_stdout() if path == STDOUT else _open(path, mode)
-        status = os.fstat(self._fd)
-        self._regular = stat.S_ISREG(status.st_mode)
-        self.size = status.st_size if self._regular else 0
-        if mode == "overwrite" and self._regular and path != STDOUT:
-            os.ftruncate(self._fd, 0)
-            self.size = 0
+        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+        if self._regular and path != STDOUT:
+            try:
+                _claim(self._fd, path, mode)
+            except (OSError, OutputError):
+                os.close(self._fd)
+                raise
+        self.size = os.fstat(self._fd).st_size if self._regular else 0
         self._stop_reader, self._stop_writer = os.pipe()
 
     def __enter__(self) -> Self:
@@ -121,6 +125,22 @@ def _open(path: str, mode: Mode) -> int:
         flags |= os.O_APPEND
     # Opening a named pipe would wait for its reader, and nothing could end that.
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def _claim(fd: int, path: str, mode: Mode) -> None:
+    """Keep other crawls off the file, and cut it off if it is to be overwritten."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        _refuse(path, "another crawl is writing it; choose another name")
+    except OSError:
+        # Some network file systems know no locks.
+        pass
+    if mode == "new" and os.fstat(fd).st_size > 0:
+        # Another crawl has come and gone since `check`.
+        check(path, mode, appendable=False)
+    if mode == "overwrite":
+        os.ftruncate(fd, 0)
 
 
 def _open_stdout() -> int:

@@ -240,6 +240,33 @@ async def test_an_empty_file_may_be_filled(path: Path) -> None:
     assert read(path) == items(1)
 
 
+@pytest.mark.parametrize("mode", ["new", "overwrite", "append"])
+async def test_a_file_that_another_export_writes_is_left_alone(
+    path: Path, mode: Mode, no_async_leaks: Callable[[], Any]
+) -> None:
+    async with no_async_leaks(), export_to(path) as first:
+        second = export_to(path, mode)
+        with pytest.raises(OutputError, match=r"another crawl is writing it|nothing can be added"):
+            await second.open()
+        await first.write(items(2))
+
+    assert read(path) == items(2)
+
+
+async def test_a_file_that_was_filled_after_it_was_checked_is_refused_and_kept(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with export_to(path) as first:
+        await first.write(items(2))
+    second = export_to(path)
+    monkeypatch.setattr(second, "_check", lambda: None)
+
+    with pytest.raises(OutputError, match="the file holds data"):
+        await second.open()
+
+    assert read(path) == items(2)
+
+
 async def test_overwriting_leaves_nothing_of_the_old_file(path: Path) -> None:
     path.write_text("old\n" * 1000)
 
