@@ -380,7 +380,7 @@ class Engine:
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""
-        if _during(error, response) != "fetch":
+        if self._during(error, response) != "fetch":
             return None
         now = self._clock.now()
         wished_s = retry.wished_delay_s(error, now)
@@ -402,7 +402,7 @@ class Engine:
     async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:
         """Record a failure; what the spider's on_error makes of it are the visit's results."""
         request = lease.request
-        during = _during(error, response)
+        during = self._during(error, response)
         name = None if during == "fetch" else request.callback or "parse"
         failed = failure(
             error, during, request=request, response=response, callback=name, tries=lease.tries
@@ -425,6 +425,13 @@ class Engine:
         except OSError as error:
             self._tell.failed(failure(error, "quarantine", request=failed.request))
 
+    def _during(self, error: Exception, response: Response | None) -> During:
+        """Errors of the site count as such only until its page is handed to the callback."""
+        if response is None:
+            return "fetch"
+        refused = isinstance(error, BadStatus) and not accepts(response.status, self.settings)
+        return "fetch" if refused else "callback"
+
     def _export_broke(self, error: OutputError) -> None:
         if error.broken_pipe:
             # Whoever reads has seen enough, so what is in flight is wanted no more.
@@ -435,8 +442,3 @@ class Engine:
         if self.closing and self.reason not in ("stopped", "interrupted"):
             # It shows only now that the output is completed.
             self.reason = "failed"
-
-
-def _during(error: Exception, response: Response | None) -> During:
-    """Errors of the site count as such only until the callback has the page."""
-    return "fetch" if response is None or isinstance(error, BadStatus) else "callback"

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from pathlib import Path
 from types import ModuleType
 
-
 being_imported: ContextVar[str | None] = ContextVar("being_imported", default=None)
 """The file that import_file() is importing just now."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import inspect
 import itertools
@@ -206,12 +207,20 @@ def _is_data(cls: type[Spider], name: str, hints: Mapping[str, Any]) -> bool:
 
 
 def _type_hints(cls: type[Spider]) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(cls)
-    except Exception:
-        # A hint that can't be resolved (a name imported for type checkers only) costs the
-        # conversion, not the crawl.
-        return {}
+    hints: dict[str, Any] = {}
+    for base in reversed(cls.__mro__):
+        names = vars(sys.modules.get(base.__module__, sys))
+        for name, hint in inspect.get_annotations(base).items():
+            # A hint that can't be resolved (a name imported for type checkers only) costs the
+            # conversion of that argument, not the crawl, nor the other arguments.
+            with contextlib.suppress(Exception):
+                hints[name] = _resolved(hint, names)
+    return hints
+
+
+def _resolved(hint: Any, names: Mapping[str, Any]) -> Any:
+    carrier = type("_", (), {"__annotations__": {"hint": hint}})
+    return typing.get_type_hints(carrier, dict(names))["hint"]
 
 
 def _type_of_default(default: object) -> Any:
@@ -311,7 +320,8 @@ class SpiderRef:
     def _spider(self) -> Spider:
         spider = _built.get(self.key)
         if spider is None:
-            spider = _built[self.key] = self.load()(*self.args, **self.kwargs)
+            # Another thread of a given executor may have been faster: there is one spider.
+            spider = _built.setdefault(self.key, self.load()(*self.args, **self.kwargs))
         return spider
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from scrapekit.advice import advise
-from scrapekit.errors import BadStatus, CallbackCrashed
+from scrapekit.errors import BadStatus, CallbackCrashed, ItemError
 from scrapekit.events import (
     CallbackRan,
     CrawlFinished,
@@ -186,6 +186,8 @@ def _kind(failure: Failure) -> tuple[str, ...]:
         failure.during,
         failure.callback or "",
         failure.where,
+        # Each output and field of an item is a trouble of its own.
+        str(failure.error) if isinstance(failure.error, ItemError) else "",
     )
 
 

@@ -513,3 +513,12 @@ def test_an_installed_package_with_a_spider_is_the_users_code(
     with pytest.raises(ZeroDivisionError) as caught:
         boom()
     assert "my_installed" not in place(caught.value)
+
+
+def test_a_hint_that_cannot_be_resolved_costs_its_own_conversion_alone() -> None:
+    class Tagged(Spider):
+        tag: "Missing"  # type: ignore[name-defined]  # noqa: F821, UP037
+        pages: "int | None" = None  # noqa: UP037
+
+    spider = Tagged(tag="5", pages="5")
+    assert (spider.tag, spider.pages) == ("5", 5)
