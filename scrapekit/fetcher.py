@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
@@ -24,6 +25,11 @@ from scrapekit.transport.base import Transport
 
 _ROBOTS_REDIRECTS: Final = 5
 """RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
+
+_LONG_DELAY_S: Final = 30.0
+"""A Crawl-delay from which the crawl may look as if it hung."""
+
+logger = logging.getLogger("scrapekit")
 
 Check = Callable[[Request, Request], Awaitable[None]]
 """Called with the next hop's request and the first one; raises Refused."""
@@ -158,6 +164,13 @@ class Fetcher:
         rules = robots.ALLOW_ALL
         if reading == "parse":
             rules = Robots(robots.decode(response.body), self._settings.user_agent)
+        if rules.delay_s > _LONG_DELAY_S:
+            logger.warning(
+                "robots.txt of %s asks for %g s between requests; leave the site out by "
+                "allowed_domains if that is too slow",
+                origin,
+                rules.delay_s,
+            )
         self._meet(origin, rules.delay_s)
         return rules
 

@@ -163,6 +163,15 @@ async def test_crawl_delay_of_one_origin_doesnt_slow_down_another() -> None:
     assert len(slow.hits) == 10
 
 
+async def test_a_crawl_delay_that_makes_a_crawl_look_dead_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rules = robots("User-agent: *", "Crawl-delay: 99999")
+    async with Site({"/robots.txt": rules, "*": ""}) as site:
+        await crawled(Titles(start_urls=site.urls("/a")), settings={**OBEY, "max_pages": 1})
+    assert "asks for 99999 s between requests" in caplog.text
+
+
 async def _advance(clock: ManualClock) -> None:
     while True:
         await idle(5)
