@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Any
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from typing import Any, Final
 
 from scrapekit.errors import NotAResult
 from scrapekit.items import is_item
 from scrapekit.messages import Request
+
+_ONE: Final = (str, bytes, bytearray, Awaitable)
+"""What can be iterated over, but holds no results. Futures are among the awaitables."""
 
 
 def drain(produced: Any, callback: Callable[..., Any]) -> list[Any]:
@@ -55,7 +58,7 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
                     _gather(value, into, callback, _line_of(produced.gi_frame, where))
         finally:
             produced.close()
-    elif isinstance(produced, Iterable) and not isinstance(produced, (str, bytes, bytearray)):
+    elif isinstance(produced, Iterable) and not isinstance(produced, _ONE):
         for value in produced:
             _gather(value, into, callback, where)
     elif produced is not None:
