@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Final
 
 from scrapekit.events import Event, Failed, LoopStalled, RequestsDropped, RetryScheduled
 from scrapekit.report import printable
@@ -10,6 +11,13 @@ from scrapekit.report import printable
 # No NullHandler: in a program that has not configured logging, failures go to stderr rather than
 # nowhere.
 logger = logging.getLogger("scrapekit")
+
+_BLOCKERS: Final = {
+    "spider": "other code of the spider",
+    "application": "the application's code",
+    "threads": "callbacks in threads",
+    "unknown": "a library",
+}
 
 
 class LogObserver:
@@ -45,12 +53,12 @@ class LogObserver:
 
     def _stalled(self, event: LoopStalled) -> None:
         if self._is_new(f"stall {event.callback} {event.where}"):
+            place = f" at {event.where}: {printable(event.statement)}" if event.where else ""
             logger.warning(
-                "the event loop was blocked for %.2f s by %s at %s: %s (%s)",
+                "the event loop was blocked for %.2f s by %s%s (%s)",
                 event.blocked_s,
-                event.callback or f"code of the {event.whose}",
-                event.where or "an unknown place",
-                printable(event.statement),
+                event.callback or _BLOCKERS.get(event.whose, event.whose),
+                place,
                 event.advice,
             )
 

@@ -1,31 +1,41 @@
 """StallWatch: notices that the event loop is blocked, and names the line that blocks it.
 
-A thread asks the loop for a sign of life, a few times in `threshold_s`. If none comes, it looks at
-what the loop's thread is executing, and goes on waiting. A step of one of our own callbacks is
-timed exactly, by the lane; the thread only adds the line. What else blocks, such as code of the
-application around an embedded crawl, is timed by how long the sign of life took.
+The loop has a beat: a timer, a few times in `threshold_s`. One that comes late tells how long the
+loop was blocked. A thread listens; if a beat is overdue, it looks at what the loop's thread is
+executing just now. A step of one of our own callbacks is timed exactly, by the lane.
 
-No debug mode of asyncio, no tracing, nothing in the loop but forty empty calls a second.
+No debug mode of asyncio, no tracing, nothing in the loop but forty timers a second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import linecache
+import logging
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from types import FrameType
 from typing import Final, Literal
 
 from scrapekit.failure import is_user_code
 
-_SIGNS: Final = 4
-"""How many signs of life are asked for in `threshold_s`."""
-_COMPUTING: Final = 0.5
-"""From this share of CPU time on, a callback computes rather than waits."""
+_BEATS: Final = 4
+"""How many beats there are in `threshold_s`."""
+_COMPUTING: Final = 0.25
+"""From this share of CPU time on, a callback computes rather than waits: other programs take
+theirs as well.
+"""
+_LOOP: Final = frozenset({"run", "run_forever", "run_until_complete", "_run_once"})
+"""The functions of asyncio in which a loop runs."""
+_STILL: Final = 50
+"""After so many times `threshold_s` it is told that the loop is still blocked: it may be for ever,
+and then nobody else could say so."""
+
+logger = logging.getLogger("scrapekit")
 
 Whose = Literal["callback", "spider", "application", "threads", "unknown"]
 
@@ -49,9 +59,20 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class _Sample:
-    where: str
-    statement: str
+    """Taken quickly: what it is taken of may be over in a moment."""
+
     whose: Whose
+    path: str = ""
+    line: int = 0
+    at: float = field(default_factory=time.perf_counter)
+
+    @property
+    def where(self) -> str:
+        return f"{self.path}:{self.line}" if self.path else ""
+
+    @property
+    def statement(self) -> str:
+        return linecache.getline(self.path, self.line).strip()
 
 
 class StallWatch:
@@ -73,33 +94,43 @@ class StallWatch:
         self._threads_busy = threads_busy
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
-        self._alive = threading.Event()
-        self._closing = threading.Event()
+        self._due = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._heard = threading.Event()
+        self._closed = False
         self._thread: threading.Thread | None = None
-        self._sample: _Sample | None = None
+        self._samples: list[_Sample] = []
+        """What the loop's thread was executing while the beat that is due was overdue."""
         self._told = False
+        """Whether a callback's step has been told of since the last beat."""
 
     def __repr__(self) -> str:
         return f"<StallWatch threshold_s={self.threshold_s} running={self._thread is not None}>"
 
     def start(self) -> None:
         """Begin to watch."""
+        self._wait_for_beat()
         self._thread = threading.Thread(
-            target=self._watch, name="scrapekit stall watch", daemon=True
+            target=self._listen, name="scrapekit stall watch", daemon=True
         )
         self._thread.start()
 
     def close(self) -> None:
         """Stop watching. Waits for the thread, which is idle: no time worth mentioning."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+            self._judge()
         if self._thread is not None:
-            self._closing.set()
-            self._alive.set()
+            self._closed = True
+            self._heard.set()
             self._thread.join()
             self._thread = None
 
     def step_blocked(self, callback: str, wall_s: float, cpu_s: float) -> None:
         """A step of a callback took longer than `threshold_s`. Called on the loop."""
-        sample = self._sample
+        began = time.perf_counter() - wall_s
+        sample = _usual([sample for sample in self._samples if sample.at >= began])
         self._told = True
         self._tell(
             Stall(
@@ -112,60 +143,94 @@ class StallWatch:
             )
         )
 
-    def _watch(self) -> None:
-        pause_s = self.threshold_s / _SIGNS
-        while not self._closing.is_set():
-            self._alive.clear()
-            asked = time.perf_counter()
-            try:
-                self._loop.call_soon_threadsafe(self._sign)
-            except RuntimeError:
-                # The loop is closed: there is nothing left to watch.
-                return
-            if not self._alive.wait(self.threshold_s / 2):
-                self._look(asked)
-            self._closing.wait(pause_s)
+    def _wait_for_beat(self) -> None:
+        self._due = self._loop.time() + self.threshold_s / _BEATS
+        self._timer = self._loop.call_at(self._due, self._beat)
 
-    def _sign(self) -> None:
-        self._alive.set()
+    def _beat(self) -> None:
+        self._judge()
+        self._wait_for_beat()
 
-    def _look(self, asked: float) -> None:
-        """No sign of life for half the threshold: see what the loop's thread does, and wait."""
-        self._told = False
-        self._sample = self._take_sample()
-        self._alive.wait()
-        blocked_s = time.perf_counter() - asked
-        sample, self._sample = self._sample, None
-        late = blocked_s >= self.threshold_s * (1 - 1 / _SIGNS)
-        if sample is None or self._told or not late or self._closing.is_set():
-            return
+    def _judge(self) -> None:
+        """See whether the beat that is due is late."""
+        late_s = self._loop.time() - self._due
+        samples, self._samples = self._samples, []
+        told, self._told = self._told, False
+        self._heard.set()
+        sample = _usual(samples)
+        # It was due up to a beat after the block began.
+        if sample is not None and not told and late_s >= self.threshold_s * (1 - 1 / _BEATS):
+            self._blocked(sample, late_s)
+
+    def _blocked(self, sample: _Sample, blocked_s: float) -> None:
         if sample.whose == "threads" and not self._threads_busy():
             return
-        stall = Stall(
-            whose=sample.whose,
-            callback=None,
-            where=sample.where,
-            statement=sample.statement,
-            blocked_s=blocked_s,
-            advice=_ADVICE[sample.whose],
+        self._tell(
+            Stall(
+                whose=sample.whose,
+                callback=None,
+                where=sample.where,
+                statement=sample.statement,
+                blocked_s=blocked_s,
+                advice=_ADVICE[sample.whose],
+            )
         )
-        try:
-            self._loop.call_soon_threadsafe(self._tell, stall)
-        except RuntimeError:
-            return
 
-    def _take_sample(self) -> _Sample | None:
+    def _listen(self) -> None:
+        patience_s = self.threshold_s * (1 - 1 / _BEATS)
+        while True:
+            self._heard.clear()
+            if self._closed:
+                return
+            if self._heard.wait(patience_s):
+                continue
+            if self._loop.is_closed():
+                # The crawl was abandoned: there is nothing left to watch.
+                return
+            if self._loop.is_running():
+                # If C code kept us from the interpreter until now, its line is still the current
+                # one.
+                self._look_on()
+                self._samples = []
+
+    def _look_on(self) -> None:
+        """Look again and again until the beat comes, or for so long that it may never come."""
+        for _ in range(_STILL):
+            self._samples.append(self._look())
+            if self._heard.wait(self.threshold_s):
+                return
+        self._cry()
+        self._heard.wait()
+
+    def _cry(self) -> None:
+        """Say in this thread what the loop can't be told while it is blocked."""
+        sample = _usual(self._samples)
+        if sample is not None and sample.whose != "threads":
+            logger.warning(
+                "the event loop has been blocked for %.1f s, and still is, at %s: %s",
+                _STILL * self.threshold_s,
+                sample.where,
+                sample.statement,
+            )
+
+    def _look(self) -> _Sample:
         frame = sys._current_frames().get(self._loop_thread)
-        if frame is None:
-            return None
-        if frame.f_code.co_name == "select":
-            return _Sample("", "", "threads")
-        place = frame
-        while not is_user_code(place) and place.f_back is not None:
+        if frame is None or _waits(frame) or _is_loop(frame):
+            return _Sample("threads")
+        place: FrameType | None = frame
+        # What called the loop is further out; it isn't what the loop is blocked by.
+        while place is not None and not is_user_code(place) and not _is_loop(place):
             place = place.f_back
-        if not is_user_code(place):
-            return _Sample(_at(frame), _source(frame), "unknown")
-        return _Sample(_at(place), _source(place), _owner(place))
+        if place is None or _is_loop(place):
+            return _Sample("unknown", frame.f_code.co_filename, frame.f_lineno)
+        return _Sample(_owner(place), place.f_code.co_filename, place.f_lineno)
+
+
+def _usual(samples: Sequence[_Sample]) -> _Sample | None:
+    """The one seen most often, or first; rather somebody's code than nobody's."""
+    blamed = [sample for sample in samples if sample.whose != "threads"] or samples
+    counts = Counter(sample.where for sample in blamed)
+    return max(blamed, key=lambda sample: counts[sample.where], default=None)
 
 
 def cure(wall_s: float, cpu_s: float) -> str:
@@ -184,18 +249,24 @@ _ADVICE: Final[dict[Whose, str]] = {
 }
 
 
+def _waits(frame: FrameType) -> bool:
+    """Whether the loop waits for something to do."""
+    return frame.f_code.co_name == "select" and _module(frame) == "selectors"
+
+
+def _is_loop(frame: FrameType) -> bool:
+    """Whether a frame is the running of the loop itself, also that of a loop in C."""
+    return frame.f_code.co_name in _LOOP and _module(frame).startswith("asyncio.")
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
 def _owner(frame: FrameType | None) -> Whose:
     """Whether scrapekit called the code that blocks."""
     while frame is not None:
-        if frame.f_globals.get("__name__", "").startswith("scrapekit."):
+        if _module(frame).startswith("scrapekit."):
             return "spider"
         frame = frame.f_back
     return "application"
-
-
-def _at(frame: FrameType) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}"
-
-
-def _source(frame: FrameType) -> str:
-    return linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip()
