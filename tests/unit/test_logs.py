@@ -100,16 +100,25 @@ def test_a_stalled_loop_is_a_warning_once_for_each_place(log: pytest.LogCaptureF
             LoopStalled(
                 whose="spider",
                 callback=None,
-                where="",
+                where="shop.py:7",
                 statement="time.sleep(1)",
                 blocked_s=1.5,
                 advice="make it a plain def",
             )
         )
     text = (
-        "the event loop was blocked for 1.50 s by code of the spider at an unknown place: "
+        "the event loop was blocked for 1.50 s by other code of the spider at shop.py:7: "
         "time.sleep(1) (make it a plain def)"
     )
+    assert said(log) == [("WARNING", text)]
+
+
+def test_a_stall_without_a_place_is_told_without_one(log: pytest.LogCaptureFixture) -> None:
+    stall = LoopStalled(
+        whose="threads", callback=None, where="", statement="", blocked_s=0.25, advice="mark them"
+    )
+    LogObserver()(stall)
+    text = "the event loop was blocked for 0.25 s by callbacks in threads (mark them)"
     assert said(log) == [("WARNING", text)]
 
 
