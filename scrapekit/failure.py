@@ -64,12 +64,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def message(self) -> str:
         """What the exception says; its class if it says nothing, as MemoryError does."""
-        name = type(self.error).__name__
-        try:
-            return str(self.error) or name
-        except Exception as exc:
-            # A broken __str__ must not cost the report.
-            return f"{name}, whose text can't be had ({type(exc).__name__})"
+        return text_of(self.error)
 
     @property
     def of_user_code(self) -> bool:
@@ -134,6 +129,17 @@ def contained(what: str) -> Iterator[None]:
         raise UsageError(f"{what} called sys.exit()") from exc
     except BaseException as exc:
         raise UsageError(f"{what} raised {type(exc).__name__}: {exc}") from exc
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; its class if it says nothing. Never raises: a broken __str__ must
+    not cost the report.
+    """
+    name = type(error).__name__
+    try:
+        return str(error) or name
+    except Exception as exc:
+        return f"{name}, whose text can't be had ({type(exc).__name__})"
 
 
 def place(error: BaseException) -> str:

@@ -22,7 +22,7 @@ from multiprocessing import connection, parent_process
 from typing import Any, Final, Protocol
 
 from scrapekit.errors import CallbackCrashed, UsageError
-from scrapekit.failure import place, render
+from scrapekit.failure import place, render, text_of
 from scrapekit.lanes.drain import drain
 from scrapekit.lanes.meter import Cost, timed
 from scrapekit.lanes.records import Fields, collect
@@ -168,14 +168,15 @@ def _counts(source: SpiderSource) -> dict[str, float]:
 def answer_error(answer: Answer, error: BaseException) -> bytes:
     """The answer that tells of an exception, with its place and traceback as text."""
     details = place(error), render(error)
-    if not isinstance(error, Exception):
+    if not isinstance(error, Exception) or isinstance(error, StopIteration):
+        # What would end the crawl's loop, or can't leave a coroutine.
         error = UsageError(f"{type(error).__name__} was raised in a worker process")
     error.__traceback__ = error.__cause__ = error.__context__ = None
     try:
         packed = _packed_error(answer, error, *details)
         pickle.loads(packed)
     except Exception:
-        substitute = UsageError(f"{type(error).__name__}: {error}")
+        substitute = UsageError(f"{type(error).__name__}: {text_of(error)}")
         packed = _packed_error(answer, substitute, *details)
     return packed
 
