@@ -22,6 +22,7 @@ from types import FrameType
 from typing import Final, Literal
 
 from scrapekit.failure import is_user_code
+from scrapekit.lanes.meter import Stepped
 
 _BEATS: Final = 4
 """How many beats there are in `threshold_s`."""
@@ -36,6 +37,9 @@ _STILL: Final = 50
 and then nobody else could say so."""
 
 logger = logging.getLogger("scrapekit")
+
+_UNKNOWN: Final = 5
+"""How many times `threshold_s` it takes until code that is nobody's is told of."""
 
 Whose = Literal["callback", "spider", "application", "threads", "unknown"]
 
@@ -163,6 +167,12 @@ class StallWatch:
             self._blocked(sample, late_s)
 
     def _blocked(self, sample: _Sample, blocked_s: float) -> None:
+        if sample.whose == "callback":
+            # Its lane has timed it, and found nothing: it was many steps, or a busy machine.
+            return
+        if sample.whose == "unknown" and blocked_s < _UNKNOWN * self.threshold_s:
+            # Nobody's code was seen: a busy machine looks like that, too.
+            return
         if sample.whose == "threads" and not self._threads_busy():
             return
         self._tell(
@@ -264,9 +274,12 @@ def _module(frame: FrameType) -> str:
 
 
 def _owner(frame: FrameType | None) -> Whose:
-    """Whether scrapekit called the code that blocks."""
-    while frame is not None:
+    """Who called the code that blocks: a lane, other parts of scrapekit, or neither."""
+    owner: Whose = "application"
+    while frame is not None and not _is_loop(frame):
+        if _module(frame) == Stepped.__module__:
+            return "callback"
         if _module(frame).startswith("scrapekit."):
-            return "spider"
+            owner = "spider"
         frame = frame.f_back
-    return "application"
+    return owner
