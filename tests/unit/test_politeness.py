@@ -9,8 +9,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from scrapekit.politeness import Politeness
 
 
-def polite(*, concurrency: int = 8, delay_s: float = 0.0) -> Politeness:
-    return Politeness(concurrency=concurrency, delay_s=delay_s)
+def polite(*, concurrency: int = 8, delay_s: float = 0.0, shy: bool = False) -> Politeness:
+    return Politeness(concurrency=concurrency, delay_s=delay_s, shy=shy)
 
 
 def take(politeness: Politeness, now: float) -> str | None:
@@ -167,6 +167,32 @@ def test_a_crawl_delay_outlives_the_requests() -> None:
     assert politeness.next_date() == 511.0
 
 
+def test_who_is_shy_sends_one_request_until_the_origin_is_met() -> None:
+    politeness = polite(shy=True)
+    politeness.book("a", 0, 0.0, now=1.0)
+    take(politeness, 1.0)
+    assert not politeness.book("a", 0, 0.0, now=1.0)
+    politeness.meet("a")
+    assert politeness.book("a", 0, 0.0, now=1.0)
+    assert take(politeness, 1.0) == "a"
+    politeness.book("b", 0, 0.0, now=1.0)
+    assert take(politeness, 1.0) == "b"
+    assert not politeness.book("b", 0, 0.0, now=1.0)
+
+
+def test_who_was_met_stays_met() -> None:
+    politeness = polite(shy=True)
+    politeness.meet("a")
+    for _ in range(2):
+        politeness.book("a", 0, 0.0, now=1.0)
+        take(politeness, 1.0)
+    politeness.finished("a", 1.0)
+    politeness.finished("a", 1.0)
+    politeness.book("a", 0, 0.0, now=1.0)
+    take(politeness, 1.0)
+    assert politeness.book("a", 0, 0.0, now=1.0)
+
+
 def test_origins_of_which_nothing_is_left_to_know_are_forgotten() -> None:
     politeness = polite()
     for number in range(100):
@@ -256,6 +282,7 @@ class OneOrigin:
     def __init__(self) -> None:
         self.requests: list[tuple[int, float]] = []
         self.in_flight = 0
+        self.limit = 1
         self.started_at = -math.inf
         self.held_until = -math.inf
         self.delay_s = 0.0
@@ -277,14 +304,15 @@ class ScanningModel(RuleBasedStateMachine):
 
     dated = False
 
-    @initialize(limit=st.integers(1, 3), delay=small)
-    def start(self, limit: int, delay: int) -> None:
+    @initialize(limit=st.integers(1, 3), delay=small, shy=st.booleans())
+    def start(self, limit: int, delay: int, shy: bool) -> None:
         self.limit = limit
         self.now = 100.0
-        self.politeness = polite(concurrency=limit, delay_s=float(delay))
+        self.politeness = polite(concurrency=limit, delay_s=float(delay), shy=shy)
         self.origins = {name: OneOrigin() for name in NAMES}
         for origin in self.origins.values():
             origin.delay_s = float(delay)
+            origin.limit = 1 if shy else limit
 
     def book(self, name: str) -> None:
         head = self.origins[name].head(self.now)
@@ -299,7 +327,7 @@ class ScanningModel(RuleBasedStateMachine):
             for name, origin in self.origins.items()
             if (head := origin.head(self.now)) is not None
             and max(head[1], origin.free_at) <= self.now
-            and origin.in_flight < self.limit
+            and origin.in_flight < origin.limit
         ]
 
     @rule(name=names, priority=st.integers(-2, 2), after=small)
@@ -352,6 +380,12 @@ class ScanningModel(RuleBasedStateMachine):
         origin.delay_s = max(origin.delay_s, float(delay))
         self.politeness.slow_down(name, float(delay))
 
+    @rule(name=names)
+    def meet(self, name: str) -> None:
+        self.origins[name].limit = self.limit
+        self.politeness.meet(name)
+        self.book(name)
+
     @rule(seconds=small)
     def advance(self, seconds: int) -> None:
         self.now += seconds
@@ -364,7 +398,7 @@ class ScanningModel(RuleBasedStateMachine):
         dates = [
             max(head[1], origin.free_at)
             for origin in self.origins.values()
-            if (head := origin.head(self.now)) is not None and origin.in_flight < self.limit
+            if (head := origin.head(self.now)) is not None and origin.in_flight < origin.limit
         ]
         assert self.politeness.next_date() == min(dates, default=None)
 

@@ -27,13 +27,14 @@ class Bench:
         delay_s: float = 0.0,
         backlog: int = 1000,
         max_pages: int | None = None,
+        shy: bool = False,
     ) -> None:
         self.clock = ManualClock(START)
         self.frontier = MemoryFrontier()
         self.grown: list[int] = []
         self.scheduler = Scheduler(
             self.frontier,
-            Politeness(concurrency=concurrency, delay_s=delay_s),
+            Politeness(concurrency=concurrency, delay_s=delay_s, shy=shy),
             self.clock,
             grow=self.grown.append,
             backlog=backlog,
@@ -230,6 +231,36 @@ async def test_a_crawl_delay_counts_from_the_request_that_is_on_its_way() -> Non
     bench.clock.advance(5)
     await settle()
     assert waiting.done()
+
+
+async def test_an_origin_that_is_met_wakes_those_who_wait_for_it() -> None:
+    bench = Bench(shy=True)
+    await bench.add(*(f"http://a.test/{n}" for n in range(3)))
+    lease = await bench.lease()
+    tasks = [bench.ask() for _ in range(2)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    bench.scheduler.meet(lease.origin, 0.0)
+    await settle()
+    assert all(task.done() for task in tasks)
+
+
+async def test_an_origin_that_is_met_and_asks_for_a_delay_gets_it_from_the_first_page() -> None:
+    bench = Bench(shy=True)
+    await bench.add(*(f"http://a.test/{n}" for n in range(3)))
+    lease = await bench.lease()
+    tasks = [bench.ask() for _ in range(2)]
+    bench.clock.advance(3)
+    bench.scheduler.meet(lease.origin, 10.0)
+    done = []
+    for _ in range(3):
+        bench.clock.advance(9.5)
+        await settle()
+        done.append(sum(task.done() for task in tasks))
+    assert done == [0, 1, 1]
+    bench.clock.advance(9.5)
+    await settle()
+    assert all(task.done() for task in tasks)
 
 
 async def test_a_retry_is_a_date_and_leaves_the_slot_to_others() -> None:
