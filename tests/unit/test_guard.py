@@ -172,9 +172,9 @@ def test_what_a_request_has_of_its_own_wins() -> None:
     credentials = Credentials(SECRETS, {"session": "1", "theme": "dark"})
     credentials.add_start(HOME)
     dressed = credentials.dress(
-        Request(HOME, headers={"authorization": "mine", "X-Own": "1"}, cookies={"session": "2"})
+        Request(HOME, headers={"AUTHORIZATION": "mine", "X-Own": "1"}, cookies={"session": "2"})
     )
-    assert dressed.headers == {"X-Api-Key": "k", "authorization": "mine", "X-Own": "1"}
+    assert dressed.headers == {"X-Api-Key": "k", "AUTHORIZATION": "mine", "X-Own": "1"}
     assert dressed.cookies == {"session": "2", "theme": "dark"}
 
 
