@@ -24,8 +24,9 @@ class ProcessLane:
     """Runs callbacks by name in worker processes, started as they are needed.
 
     `executor` takes the place of our own `processes` workers: any concurrent.futures.Executor.
-    How well it bears crashes is its own affair; a callback that runs past `timeout_s` is given up
-    there, but not stopped, and `memory_bytes` is not enforced.
+    How well it bears crashes is its own affair. A callback that isn't done after `timeout_s`, the
+    time in the executor's queue included, is given up there, but not stopped; `memory_bytes` is not
+    enforced.
     """
 
     def __init__(
@@ -82,23 +83,19 @@ class ProcessLane:
     async def _run_elsewhere(
         self, executor: Executor, name: str, url: str, message: bytes
     ) -> bytes:
+        limit = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await asyncio.wrap_future(
-                    executor.submit(answer_elsewhere, self._source, message)
-                )
-        except BrokenExecutor as exc:
-            raise CallbackCrashed(
-                f"the given executor broke while {name} ran: {exc}", callback=name, url=url
-            ) from exc
-        except TimeoutError as exc:
-            assert self._timeout_s is not None
-            raise CallbackTimedOut(
-                f"{name} ran longer than {self._timeout_s:g} s in the given executor",
-                callback=name,
-                url=url,
-                after_s=self._timeout_s,
-            ) from exc
+            async with limit:
+                future = executor.submit(answer_elsewhere, self._source, message)
+                return await _answered(asyncio.wrap_future(future))
+        except Exception as exc:
+            if limit.expired():
+                after_s = self._timeout_s or 0.0
+                told = f"{name} ran longer than {after_s:g} s in the given executor"
+                raise CallbackTimedOut(told, callback=name, url=url, after_s=after_s) from exc
+            # What the callback raises is an answer; this is the executor's.
+            told = f"the given executor broke while {name} ran: {type(exc).__name__}: {exc}"
+            raise CallbackCrashed(told, callback=name, url=url) from exc
 
     async def aclose(self, patience_s: float) -> None:
         """End our workers; those that haven't ended after `patience_s` seconds are killed.
@@ -106,6 +103,17 @@ class ProcessLane:
         A given executor is not touched.
         """
         await self._pool.aclose(patience_s)
+
+
+async def _answered(future: asyncio.Future[bytes]) -> bytes:
+    """Raises BrokenExecutor if the executor has cancelled it: that isn't our own cancellation."""
+    try:
+        return await future
+    except asyncio.CancelledError as exc:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        raise BrokenExecutor("it cancelled the job") from exc
 
 
 def answer_elsewhere(source: SpiderSource, message: bytes) -> bytes:

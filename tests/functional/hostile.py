@@ -9,28 +9,36 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from scrapekit import Response, Spider, lane
+from scrapekit import Request, Response, Spider, lane
 
 MEBIBYTE = 1 << 20
 
 
 class Hostile(Spider):
-    """Its pages are words: what the callback has to do. Gives an item for those it survives."""
+    """Its pages are words: what the callback has to do. Gives an item for those it survives.
+
+    Start URLs are fetched as often as they are there.
+    """
 
     log: str = ""
     """A file that gets a line for each run of the callback: the page's path."""
     fifo: str = ""
     """What `hold` waits at, and `tell` writes to."""
 
+    async def start(self) -> AsyncIterator[Request]:
+        for url in self.start_urls:
+            yield Request(url, unique=False)
+
     @lane("process")
     def parse(self, response: Response) -> Iterator[dict[str, Any]]:
         if self.log:
             with Path(self.log).open("a") as file:
                 print(_path(response), file=file)
+        self.stats.add("runs")
         word, _, argument = response.text.partition(" ")
         getattr(self, f"do_{word}")(argument)
         yield {"path": _path(response)}
