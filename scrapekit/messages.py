@@ -326,6 +326,7 @@ class Response:
     """
 
     __slots__ = (
+        "_base",
         "_document",
         "_encoding",
         "_text",
@@ -369,6 +370,7 @@ class Response:
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
+        self._base: urls.Base | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
@@ -442,13 +444,14 @@ class Response:
         """`url` made absolute as a link of this page: against its `<base>`, if it has one, else
         its address. Raises InvalidURL.
         """
+        if self._base is None:
+            self._base = self._find_base()
         joined = self._base.join(urls.encode_query(url, self.encoding))
         if joined is None:
             raise InvalidURL(url, f"it doesn't lead to http or https from {self.url}")
         return joined
 
-    @property
-    def _base(self) -> urls.Base:
+    def _find_base(self) -> urls.Base:
         # Asking the document parses it, which most pages can do without.
         if self._document is None and _BASE_TAG.search(self.body) is None:
             return urls.Base(self.url)
