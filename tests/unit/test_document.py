@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gc
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -163,9 +164,9 @@ def test_an_element_outlives_its_document() -> None:
 def test_a_page_is_parsed_on_the_first_question_and_once(monkeypatch: pytest.MonkeyPatch) -> None:
     parsed: list[bytes] = []
 
-    def counting(source: bytes, *, scripting: bool) -> LexborHTMLParser:
+    def counting(source: bytes, **options: Any) -> LexborHTMLParser:
         parsed.append(source)
-        return LexborHTMLParser(source, scripting=scripting)
+        return LexborHTMLParser(source, **options)
 
     monkeypatch.setattr("scrapekit.document.LexborHTMLParser", counting)
     page = Document("<p>a</p>")
