@@ -99,6 +99,8 @@ class StallWatch:
         self._loop = asyncio.get_running_loop()
         self._loop_thread = threading.get_ident()
         self._due = 0.0
+        self._cpu_s = 0.0
+        """What all threads of the process had used when the beat was set."""
         self._timer: asyncio.TimerHandle | None = None
         self._heard = threading.Event()
         self._closed = False
@@ -148,6 +150,7 @@ class StallWatch:
         )
 
     def _wait_for_beat(self) -> None:
+        self._cpu_s = time.process_time()
         self._due = self._loop.time() + self.threshold_s / _BEATS
         self._timer = self._loop.call_at(self._due, self._beat)
 
@@ -173,7 +176,7 @@ class StallWatch:
         if sample.whose == "unknown" and blocked_s < _UNKNOWN * self.threshold_s:
             # Nobody's code was seen: a busy machine looks like that, too.
             return
-        if sample.whose == "threads" and not self._threads_busy():
+        if sample.whose == "threads" and not self._threads_compute(blocked_s):
             return
         self._tell(
             Stall(
@@ -185,6 +188,10 @@ class StallWatch:
                 advice=_ADVICE[sample.whose],
             )
         )
+
+    def _threads_compute(self, blocked_s: float) -> bool:
+        cpu_s = time.process_time() - self._cpu_s
+        return self._threads_busy() and cpu_s >= _COMPUTING * blocked_s
 
     def _listen(self) -> None:
         patience_s = self.threshold_s * (1 - 1 / _BEATS)
