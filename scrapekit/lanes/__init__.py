@@ -128,7 +128,7 @@ class Lanes:
         except TimeoutError as exc:
             self._note(name, "thread", Cost(self._timeout_s or 0.0))
             what = 'a thread can\'t be stopped: it is left behind (a @lane("process") could be)'
-            raise self._timed_out(name, argument, what) from exc
+            raise self._timed_out(name, argument, what, str(exc)) from exc
         self._note(name, "thread", cost)
         if isinstance(raised, Exception):
             raise raised
@@ -136,10 +136,14 @@ class Lanes:
             raise UsageError(f"{name} raised {type(raised).__name__}") from raised
         return results or []
 
-    def _timed_out(self, name: str, argument: Any, what: str) -> CallbackTimedOut:
+    def _timed_out(
+        self, name: str, argument: Any, what: str, not_run: str = ""
+    ) -> CallbackTimedOut:
         after_s = self._timeout_s or 0.0
         url = str(getattr(argument, "url", ""))
         message = f"{name} ran longer than {after_s:g} s; {what}"
+        if not_run:
+            message = f"{name} wasn't run: {not_run}"
         return CallbackTimedOut(message, callback=name, url=url, after_s=after_s)
 
     async def _in_process(self, name: str | None, argument: Any) -> list[Any]:

@@ -14,12 +14,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import SimpleQueue
-from typing import Any, TypeVar, cast
+from queue import Empty, SimpleQueue
+from typing import Any, Final, TypeVar, cast
 
 from scrapekit.errors import UsageError
 
 _T = TypeVar("_T")
+
+_ALL_STUCK: Final = "every thread is stuck in a callback that ran past callback_timeout_s"
 
 
 class _Job:
@@ -124,7 +126,7 @@ class ThreadLane:
         if self._closed:
             raise RuntimeError("the thread lane is closed")
         if self._all_stuck:
-            raise TimeoutError
+            raise TimeoutError(_ALL_STUCK)
         future: asyncio.Future[Any] = self._loop.create_future()
         job = _Job((lambda: function(*args)) if args else function, future)
         self._unfinished += 1
@@ -151,7 +153,24 @@ class ThreadLane:
             self._stuck += 1
             self._start_threads()
         job.future.set_exception(TimeoutError())
+        if self._all_stuck:
+            self._fail_waiting()
         self.let_in()
+
+    def _fail_waiting(self) -> None:
+        """Give up the functions that no thread is left for."""
+        for _ in range(self._jobs.qsize()):
+            try:
+                job = self._jobs.get_nowait()
+            except Empty:
+                # A thread is back after all.
+                return
+            if job is None:
+                self._jobs.put(None)
+                continue
+            self._unfinished -= 1
+            if not job.future.done():
+                job.future.set_exception(TimeoutError(_ALL_STUCK))
 
     @property
     def _all_stuck(self) -> bool:
