@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -24,6 +25,10 @@ from tests import vectors as vector_files
 settings.register_profile("desk", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "desk")
+
+# A shell that puts the tests in the background has them ignore Ctrl-C, and with them all that they
+# start, of which some is ended by it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _MockedResponse(ClientResponse):
