@@ -18,10 +18,13 @@ class Offer:
 
 
 class Demanding(Exception):
-    """Can't be unpickled: its arguments aren't those of its constructor."""
+    """Can't be unpickled, not even with the help of a library that mends exceptions."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return int, ("no number",)
 
 
 class Unprintable(Exception):
