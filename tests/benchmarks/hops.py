@@ -78,7 +78,7 @@ async def process_pool() -> AsyncIterator[Hop]:
 
 @asynccontextmanager
 async def loky_pool() -> AsyncIterator[Hop]:
-    from loky import ProcessPoolExecutor as LokyExecutor  # type: ignore[import-untyped]
+    from loky import ProcessPoolExecutor as LokyExecutor
 
     with LokyExecutor(WORKERS) as pool:
         yield _of_executor(pool)

@@ -40,7 +40,7 @@ def processes() -> Iterator[Executor]:
 
 @contextmanager
 def loky() -> Iterator[Executor]:
-    from loky import get_reusable_executor  # type: ignore[import-untyped]
+    from loky import get_reusable_executor
 
     pool = get_reusable_executor(2)
     try:
