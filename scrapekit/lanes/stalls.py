@@ -102,8 +102,7 @@ class StallWatch:
         self._cpu_s = 0.0
         """What all threads of the process had used when the beat was set."""
         self._timer: asyncio.TimerHandle | None = None
-        self._heard = threading.Event()
-        self._closed = False
+        self._closing = threading.Event()
         self._thread: threading.Thread | None = None
         self._samples: list[_Sample] = []
         """What the loop's thread was executing while the beat that is due was overdue."""
@@ -128,8 +127,7 @@ class StallWatch:
             self._timer = None
             self._judge()
         if self._thread is not None:
-            self._closed = True
-            self._heard.set()
+            self._closing.set()
             self._thread.join()
             self._thread = None
 
@@ -163,7 +161,6 @@ class StallWatch:
         late_s = self._loop.time() - self._due
         samples, self._samples = self._samples, []
         told, self._told = self._told, False
-        self._heard.set()
         sample = _usual(samples)
         # It was due up to a beat after the block began.
         if sample is not None and not told and late_s >= self.threshold_s * (1 - 1 / _BEATS):
@@ -194,30 +191,31 @@ class StallWatch:
         return self._threads_busy() and cpu_s >= _COMPUTING * blocked_s
 
     def _listen(self) -> None:
-        patience_s = self.threshold_s * (1 - 1 / _BEATS)
-        while True:
-            self._heard.clear()
-            if self._closed:
-                return
-            if self._heard.wait(patience_s):
-                continue
-            if self._loop.is_closed():
+        """Sleep until the beat that is due would be overdue; look, if it still is due then."""
+        while not self._closing.is_set():
+            due = self._due
+            early_s = due + self.threshold_s / 2 - self._loop.time()
+            if early_s > 0:
+                self._closing.wait(early_s)
+            elif self._loop.is_closed():
                 # The crawl was abandoned: there is nothing left to watch.
                 return
-            if self._loop.is_running():
+            else:
                 # If C code kept us from the interpreter until now, its line is still the current
                 # one.
-                self._look_on()
+                self._look_on(due)
                 self._samples = []
 
-    def _look_on(self) -> None:
-        """Look again and again until the beat comes, or for so long that it may never come."""
-        for _ in range(_STILL):
-            self._samples.append(self._look())
-            if self._heard.wait(self.threshold_s):
-                return
-        self._cry()
-        self._heard.wait()
+    def _look_on(self, due: float) -> None:
+        """Look again and again until the beat comes; cry if it takes so long that it may never."""
+        looks = 0
+        while self._due == due and not self._closing.is_set():
+            looks += 1
+            if looks <= _STILL and self._loop.is_running():
+                self._samples.append(self._look())
+            elif looks == _STILL + 1:
+                self._cry()
+            self._closing.wait(self.threshold_s)
 
     def _cry(self) -> None:
         """Say in this thread what the loop can't be told while it is blocked."""

@@ -23,11 +23,8 @@ from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from typing import NamedTuple
 
 import scrapekit
-from scrapekit.budget import Account
-from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.testing import FakeTransport
-from scrapekit.transport.http import HttpTransport
 from tests.benchmarks.hops import hops_table, metering_table
 from tests.benchmarks.lane_work import Light, Work, compute
 
@@ -49,16 +46,6 @@ def _time(steps: int) -> float:
     began = time.thread_time()
     compute(steps)
     return time.thread_time() - began
-
-
-class Timed(HttpTransport):
-    """Keeps when each fetch began."""
-
-    began = 0.0
-
-    async def fetch(self, request: Request, account: Account) -> Response:
-        self.began = time.perf_counter()
-        return await super().fetch(request, account)
 
 
 class Outcome(NamedTuple):
@@ -86,6 +73,9 @@ def bare(processes: int, steps: int) -> Outcome:
 @asynccontextmanager
 async def others(url: str) -> AsyncIterator[list[float]]:
     """A second crawl on this loop; the latencies of its pages, from request to callback."""
+    # Not above: worker processes import this module, as they do every script.
+    from tests.benchmarks.timed_transport import Timed
+
     latencies: list[float] = []
     settings = Settings(obey_robots=False, concurrency=1, delay_s=0.02)
     transport = Timed(settings)
