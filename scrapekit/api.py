@@ -266,7 +266,8 @@ def crawl(
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane. The others take the place of a part: see their protocols.
+    process lane, as the setting of that name does. The others take the place of a part: see
+    their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """

@@ -38,9 +38,7 @@ class Callbacks:
         one of its requests names what isn't there.
         """
         callback, lane = self.resolve(name)
-        if lane == "loop" and response.is_large_html:
-            # The parser lets go of the interpreter: the loop serves other pages meanwhile.
-            await self._lanes.run_blocking(response.parse_ahead)
+        await self._lanes.make_parsable(lane, response)
         return self._checked(await self._lanes.run(lane, name, callback, response))
 
     async def call_on_error(self, failed: Failure) -> list[Any]:

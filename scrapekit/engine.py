@@ -35,6 +35,7 @@ from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Lease
 from scrapekit.guard import Scope
 from scrapekit.lanes import Lanes
+from scrapekit.lanes.given import make_executor
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.stalls import StallWatch
 from scrapekit.messages import Request, Response
@@ -117,6 +118,7 @@ class Engine:
             note=self._tell.ran,
             count=spider.stats.merge,
             timeout_s=settings.callback_timeout_s,
+            max_parse_s=settings.max_parse_s,
         )
         self._callbacks = Callbacks(spider, self._lanes)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
@@ -254,6 +256,7 @@ class Engine:
             check_starts(self.spider)
             self._scope.limit_to(self.spider.allowed_domains)
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
+            await self._open_executor(stack)
             stack.enter_context(self._stall_watch())
             stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
@@ -265,6 +268,15 @@ class Engine:
             stack.push_async_callback(self._delivery.aclose)
             await self._delivery.open()
             yield
+
+    async def _open_executor(self, stack: AsyncExitStack) -> None:
+        """Make the executor that the settings name; it is ours to shut down."""
+        named = self.settings.executor
+        if not isinstance(named, str):
+            self._executor = self._executor or named
+        elif self._executor is None and process_callbacks(type(self.spider)):
+            self._executor = await self._lanes.run_blocking(make_executor, named)
+            stack.push_async_callback(self._lanes.run_blocking, self._executor.shutdown)
 
     def _leaving(
         self, during: During, leave: Callable[[], Awaitable[Any]]

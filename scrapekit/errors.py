@@ -22,6 +22,7 @@
     │   ├── BadStatus             a status that is not handed to callbacks
     │   ├── RedirectError         a redirect that leads nowhere, in a circle or too far
     │   ├── RobotsUnavailable     robots.txt can't be had, so nothing may be fetched
+    │   ├── DocumentRefused       a page that is not parsed, for what that would cost
     │   └── InvalidJSON           a body that is no JSON
     ├── Refused                 the rules: a request that the crawl may not make
     ├── CrawlFailed             collect() has no complete list to return
@@ -235,6 +236,14 @@ class RedirectError(SiteError):
 
 class RobotsUnavailable(SiteError):
     """robots.txt answered 5xx or not at all: nothing may be fetched (RFC 9309, 2.3.1.4)."""
+
+
+class DocumentRefused(SiteError):
+    """A page that is not parsed, because of what that would cost or could; `reason` says it."""
+
+    def __init__(self, reason: str, *, url: str) -> None:
+        super().__init__(f"not parsed: {reason}", url=url)
+        self.reason = reason
 
 
 class InvalidJSON(SiteError, ValueError):

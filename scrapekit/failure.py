@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from scrapekit.errors import NotAResult, ScrapekitError, UsageError
+from scrapekit.errors import DocumentRefused, NotAResult, ScrapekitError, UsageError
 from scrapekit.messages import Request, Response
 
 During = Literal[
@@ -69,6 +69,9 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def of_user_code(self) -> bool:
         """Whether code given to scrapekit failed, rather than a site or a rule."""
+        if isinstance(self.error, DocumentRefused):
+            # It comes up where the page is first asked something, but the page is to blame.
+            return False
         if self.during != "fetch":
             return True
         # What is no error of ours is a bug in a part that was handed in, or in scrapekit.

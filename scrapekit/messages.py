@@ -13,7 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, urls
 from scrapekit.document import Document, Element
-from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
+from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError
 
 Callback = Callable[..., Any] | str
 """What `callback=` takes: a method of the spider, its name, or a module-level function."""
@@ -33,7 +33,6 @@ _FIELDS: Final = (
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
-_LARGE_BYTES: Final = 65_536
 """A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
 frees."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -332,6 +331,7 @@ class Response:
         "_base",
         "_document",
         "_encoding",
+        "_refusal",
         "_text",
         "body",
         "elapsed_s",
@@ -373,6 +373,7 @@ class Response:
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
+        self._refusal = ""
         self._base: urls.Base | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -404,22 +405,31 @@ class Response:
 
     @property
     def document(self) -> Document:
-        """The body as HTML, parsed once, on the first question."""
+        """The body as HTML, parsed once, on the first question. Raises DocumentRefused."""
         if self._document is None:
+            if self._refusal:
+                raise DocumentRefused(self._refusal, url=self.url)
             html = self.body if self.encoding == "utf-8" else self.text
             self._document = Document(html, self.url, encoding=self.encoding)
         return self._document
 
     @property
-    def is_large_html(self) -> bool:
-        """Whether it is HTML whose parsing would keep an event loop from other work for long."""
-        if len(self.body) < _LARGE_BYTES or self._document is not None:
-            return False
-        return "html" in self.headers.get("Content-Type", "")
+    def is_markup(self) -> bool:
+        """Whether the Content-Type lets one expect HTML or XML: it says so, or text, or nothing."""
+        kind = self.headers.get("Content-Type", "text/").lower()
+        return kind.startswith("text/") or "html" in kind or "xml" in kind
 
-    def parse_ahead(self) -> None:
+    def parse(self) -> None:
         """Parse the body as HTML now. Blocks, and lets other threads run meanwhile."""
         _ = self.document.parser
+
+    def utf8(self) -> bytes:
+        """What the parser would get: the text, as UTF-8. May block for long on a large page."""
+        return self.body if self.encoding == "utf-8" else charset.scalar_text(self.text).encode()
+
+    def refuse_parsing(self, reason: str) -> None:
+        """Have `document`, and all that asks it, raise DocumentRefused."""
+        self._refusal = reason
 
     def json(self) -> Any:
         """The body as JSON. Raises InvalidJSON."""

@@ -50,6 +50,11 @@ _ProxyURL = Annotated[
 ]
 
 
+# A custom type of msgspec's can't be one of several, so `check` looks at it.
+_Executor = Annotated[
+    Any, Meta(title="a concurrent.futures.Executor, or module:function that makes one, or none")
+]
+_FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _Folder = Annotated[str, Meta(min_length=1, title="the path of a folder")]
 
 
@@ -86,6 +91,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_bytes_in_flight: Annotated[
         _Count, Meta(description="Most decoded bytes held by all pages in the making, in bytes.")
     ] = 268_435_456
+    max_parse_s: Annotated[
+        _Span | None,
+        Meta(
+            description="Longest time for parsing one page, in seconds of CPU time; slower ones "
+            "are refused; none: no limit."
+        ),
+    ] = 1.0
     max_redirects: Annotated[
         Annotated[int, Meta(ge=0)], Meta(description="Redirects followed for one page.")
     ] = 10
@@ -140,6 +152,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     processes: Annotated[
         _Workers | None,
         Meta(description="Worker processes for process-lane callbacks; none: one a CPU."),
+    ] = None
+    executor: Annotated[
+        _Executor, Meta(description="What runs process-lane callbacks instead of our own workers.")
     ] = None
     callback_timeout_s: Annotated[
         _Span | None,
@@ -206,12 +221,22 @@ def check(name: str, value: object, place: str, *, is_text: bool = False) -> Any
     is_text = is_text and isinstance(value, str)
     try:
         plain = _parse(str(value), setting) if is_text else value
+        if isinstance(setting.kind, inspect.AnyType):
+            return _executor(plain)
         return msgspec.convert(plain, setting.type, strict=not is_text)
     except (msgspec.MsgspecError, ValueError) as error:
         shown = _shorten(repr(redact(name, value)))
         notation = _NOTATION.get(type(setting.kind), "") if is_text else ""
         message = f"{place}: setting {name!r} is {shown}; expected {setting.expected}{notation}"
         raise SettingsError(message, name=name, source=place) from error
+
+
+def _executor(value: object) -> object:
+    if value is None or hasattr(value, "submit"):
+        return value
+    if isinstance(value, str) and _FUNCTION.fullmatch(value):
+        return value
+    raise ValueError
 
 
 _NOTATION: Final[Mapping[type, str]] = {
@@ -223,7 +248,11 @@ _NOTATION: Final[Mapping[type, str]] = {
 def _parse(text: str, setting: Setting) -> object:
     """Take apart what msgspec doesn't: lists and tables. It converts numbers and truth values."""
     text = text.strip()
-    if isinstance(setting.kind, inspect.UnionType) and text.lower() in {"", "none", "null"}:
+    if isinstance(setting.kind, (inspect.AnyType, inspect.UnionType)) and text.lower() in {
+        "",
+        "none",
+        "null",
+    }:
         return None
     is_list = isinstance(setting.kind, inspect.VarTupleType)
     if isinstance(setting.kind, inspect.DictType) or (is_list and text.startswith("[")):

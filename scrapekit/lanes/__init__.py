@@ -9,18 +9,25 @@ import math
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from scrapekit import shape
 from scrapekit.errors import CallbackTimedOut, UsageError
 from scrapekit.failure import contained
 from scrapekit.lanes.drain import drain, drain_async
 from scrapekit.lanes.meter import Cost, Stepped, StepWatch, timed
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.threads import ThreadLane
+from scrapekit.lanes.trial import Trial
 from scrapekit.lanes.worker import Answer
+from scrapekit.messages import Response
 
 _T = TypeVar("_T")
 
 Note = Callable[[str, str, Cost], None]
 """Called with callback, lane and cost whenever a callback has ended."""
+
+
+def _kind(response: Response) -> str:
+    return response.headers["Content-Type"][:100]
 
 
 class _Unwatched:
@@ -34,7 +41,8 @@ class Lanes:
     """The lanes of one crawl. Must be made on its event loop.
 
     `make_processes` is called when the process lane is first needed. `count` is told what
-    callbacks counted in other processes. `timeout_s` bounds the run of a callback.
+    callbacks counted in other processes. `timeout_s` bounds the run of a callback; `max_parse_s`,
+    in CPU time, the parsing of a page.
     """
 
     def __init__(
@@ -45,6 +53,7 @@ class Lanes:
         note: Note,
         count: Callable[[dict[str, float]], None] = lambda _counts: None,
         timeout_s: float | None = None,
+        max_parse_s: float | None = None,
     ) -> None:
         self.watch: StepWatch = _Unwatched()
         """Who is told of steps that block the loop."""
@@ -54,6 +63,7 @@ class Lanes:
         self._note = note
         self._count = count
         self._timeout_s = timeout_s
+        self._trial = Trial(max_parse_s) if max_parse_s is not None else None
 
     def __repr__(self) -> str:
         return f"<Lanes {self._threads} {self._processes}>"
@@ -83,6 +93,31 @@ class Lanes:
         self._threads.let_in()
         if self._processes is not None:
             self._processes.let_in()
+
+    async def make_parsable(self, lane: str, response: Response) -> None:
+        """See to it that no page can block the loop, or cost more than itself, by being parsed.
+
+        On the loop that is done beforehand, in a thread: the parser lets go of the interpreter. A
+        page that looks dangerous is parsed on trial first. In the process lane nothing need be
+        done: what runs there can be killed.
+        """
+        if lane == "process" or len(response.body) <= shape.FREE_BYTES:
+            return
+        reason = ""
+        if self._trial is not None and shape.is_suspect(response.body):
+            reason = await self._try(self._trial, response)
+        elif lane == "loop" and not response.is_markup:
+            reason = f"it is {_kind(response)}, which only a plain def callback can parse as HTML"
+        if reason:
+            response.refuse_parsing(reason)
+        elif lane == "loop":
+            await self.run_blocking(response.parse)
+
+    async def _try(self, trial: Trial, response: Response) -> str:
+        """Why a page is refused, or "" if it is not."""
+        if not response.is_markup:
+            return f"it is {_kind(response)}, and might take long to parse as HTML"
+        return await trial.fault(await self.run_blocking(response.utf8))
 
     async def run(
         self, lane: str, name: str | None, callback: Callable[..., Any], argument: Any
@@ -165,6 +200,8 @@ class Lanes:
         """End threads and processes; returns how many threads are stuck in user code, left
         behind after `patience_s` seconds.
         """
+        if self._trial is not None:
+            self._trial.close()
         try:
             if self._processes is not None:
                 await self._processes.aclose(patience_s)

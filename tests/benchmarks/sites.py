@@ -40,14 +40,14 @@ _WORDS = ["amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "haven"
 def make_link_light_site(folder: Path) -> None:
     """Write the link-light site into a folder that exists. Every page can be reached from /."""
     for number in range(PAGES):
-        (folder / _file_name(number)).write_text(_page(number), encoding="utf-8")
+        (folder / _file_name(number)).write_text(page(number), encoding="utf-8")
 
 
 def _file_name(number: int) -> str:
     return f"page-{number:04}.html" if number else "index.html"
 
 
-def _page(number: int) -> str:
+def page(number: int) -> str:
     dice = random.Random(number)
     links = "\n".join(_link(target) for target in _targets(number, dice))
     head = (

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ import pytest
 
 import scrapekit
 from scrapekit import Response, Spider
+from scrapekit.errors import SettingsError
 from scrapekit.report import Report
 from scrapekit.spider import SpiderRef
 from scrapekit.testing import FakeTransport
@@ -153,6 +155,57 @@ async def test_an_executor_that_takes_no_jobs_costs_pages_and_not_the_crawl(
     (error,) = report.errors
     assert (error.error, error.count) == ("CallbackCrashed", 2)
     assert error.message == f"the given executor broke while parse ran: {why}"
+
+
+made: list[ThreadPoolExecutor] = []
+
+
+def make_threads() -> Executor:
+    made.append(ThreadPoolExecutor(2))
+    return made[-1]
+
+
+def make_nothing() -> object:
+    return 7
+
+
+async def with_setting(executor: object, log: Path) -> list[str]:
+    spider = Hostile(start_urls=[SITE + "page"], log=str(log))
+    settings = {"obey_robots": False, "executor": executor}
+    transport = FakeTransport({SITE + "page": "nothing"})
+    items = await scrapekit.collect(spider, settings=settings, transport=transport)
+    return [item["path"] for item in items]
+
+
+async def test_the_setting_takes_an_executor_and_leaves_it_open(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool:
+        assert await with_setting(pool, tmp_path / "log") == ["page"]
+        assert pool.submit(int).result() == 0
+
+
+async def test_the_setting_takes_the_name_of_a_function_whose_executor_is_shut_down_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "compute", sys.modules[__name__])
+    assert await with_setting("compute:make_threads", tmp_path / "log") == ["page"]
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        made.pop().submit(int)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        ("nowhere.compute:make", "there is no module nowhere"),
+        ("compute:mak_threads", "module compute has no function 'mak_threads'"),
+        ("compute:make_nothing", "it returned 7, which is no Executor"),
+    ],
+)
+async def test_a_name_that_makes_no_executor_keeps_the_crawl_from_starting(
+    name: str, why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "compute", sys.modules[__name__])
+    with pytest.raises(SettingsError, match=f"setting 'executor' is '{name}': {why}"):
+        await with_setting(name, tmp_path / "log")
 
 
 class Slow(Spider):

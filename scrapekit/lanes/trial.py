@@ -1,0 +1,168 @@
+"""Parsing on trial: in a process that a hostile page can take down instead of the crawl.
+
+The tree can't come back from there, so a page that passes is parsed again, which is known to be
+quick by then. The process is a plain one, not one of multiprocessing's: those run the program's
+main script again, which only those who asked for worker processes are prepared for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import signal
+import socket
+import struct
+import subprocess
+import sys
+from typing import Final
+
+from scrapekit.document import Document
+
+_HEADER: Final = struct.Struct("!dQ")
+"""Before each page: the CPU time it may take, in seconds, and its length in bytes."""
+_PASSED: Final = b"+"
+_TOO_LARGE: Final = b"-"
+MEMORY_BYTES: Final = 512 << 20
+"""What the tree of a page may take; ordinary trees take 3 to 10 times the page's size."""
+_PATIENCE: Final = 10
+"""On a busy machine a page gets so many times its CPU time, and as many seconds more."""
+_NICE: Final = 10
+"""Pages on trial wait for all other work."""
+_START: Final = (
+    "import sys; sys.path[:] = sys.argv[2:]; "
+    "from scrapekit.lanes import trial; trial.serve(int(sys.argv[1]))"
+)
+
+
+class Trial:
+    """Tries pages one after another, in a process that is started when the first one comes.
+
+    To be used on one event loop. A page may take `max_parse_s` seconds of CPU time.
+    """
+
+    def __init__(self, max_parse_s: float) -> None:
+        self.max_parse_s = max_parse_s
+        self._one_by_one = asyncio.Lock()
+        self._process: _ParserProcess | None = None
+
+    def __repr__(self) -> str:
+        return f"<Trial {'idle' if self._process is None else self._process.pid}>"
+
+    async def fault(self, html: bytes) -> str:
+        """Parse a page; why it may not be parsed again, or "" if it may.
+
+        Raises OSError if no process can be had.
+        """
+        async with self._one_by_one:
+            process, self._process = self._process or _ParserProcess(), None
+            try:
+                verdict = await self._verdict(process, html)
+                if verdict in (_PASSED, _TOO_LARGE):
+                    # Else it is dead, or in the middle of this page.
+                    self._process = process
+            finally:
+                if self._process is None:
+                    process.end()
+        if verdict == _PASSED:
+            return ""
+        if verdict == _TOO_LARGE:
+            return f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"
+        return self._why(process.exitcode)
+
+    async def _verdict(self, process: _ParserProcess, html: bytes) -> bytes:
+        """b"" if the process didn't live to answer."""
+        try:
+            async with asyncio.timeout(_PATIENCE * (self.max_parse_s + 1)):
+                return await process.ask(_HEADER.pack(self.max_parse_s, len(html)), html)
+        except (TimeoutError, ConnectionError):
+            return b""
+
+    def _why(self, exitcode: int) -> str:
+        if exitcode in (-signal.SIGPROF, -signal.SIGKILL):
+            return f"it takes longer than max_parse_s, {self.max_parse_s:g} s"
+        return f"it crashes the parser (exit code {exitcode})"
+
+    def close(self) -> None:
+        """End the process. Whoever waits for a page must have been cancelled before."""
+        if self._process is not None:
+            self._process.end()
+            self._process = None
+
+
+class _ParserProcess:
+    """One process and its socket."""
+
+    def __init__(self) -> None:
+        self._ours, theirs = socket.socketpair()
+        self._ours.setblocking(False)
+        command = [sys.executable, "-c", _START, str(theirs.fileno()), *sys.path]
+        try:
+            with theirs:
+                self._process = subprocess.Popen(  # noqa: S603 -- it is our own
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    # Out of reach of the terminal's Ctrl-C: when to stop is the crawl's decision.
+                    start_new_session=True,
+                )
+        except BaseException:
+            self._ours.close()
+            raise
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exitcode(self) -> int:
+        """How it ended; it must have been ended."""
+        return self._process.wait()
+
+    async def ask(self, *message: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        for part in message:
+            await loop.sock_sendall(self._ours, part)
+        return await loop.sock_recv(self._ours, 1)
+
+    def end(self) -> None:
+        """Kill it, unless it is dead, and wait for that."""
+        self._ours.close()
+        # One that has just died by itself must be able to say of what.
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(0.05)
+            return
+        self._process.kill()
+        self._process.wait()
+
+
+def serve(descriptor: int) -> None:
+    """The process's whole life: parse what comes, until the other end is closed."""
+    import os
+
+    os.nice(_NICE)
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, hard))
+    # When the crawl has ended there is nobody to answer to.
+    with (
+        contextlib.suppress(ConnectionError),
+        socket.socket(fileno=descriptor) as end,
+        end.makefile("rb") as pages,
+    ):
+        while header := pages.read(_HEADER.size):
+            limit_s, size = _HEADER.unpack(header)
+            end.sendall(_try(pages.read(size), limit_s))
+
+
+def _try(html: bytes, limit_s: float) -> bytes:
+    """Parse a page. If it takes too long, a signal ends the process: that can't be caught."""
+    signal.setitimer(signal.ITIMER_PROF, limit_s)
+    try:
+        _ = Document(html).parser
+    except Exception:
+        # The parser has an error of its own for memory that it doesn't get.
+        return _TOO_LARGE
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+    return _PASSED
