@@ -177,7 +177,7 @@ async def test_cookies_that_servers_set_are_not_kept() -> None:
 
 
 async def test_credentials_in_the_url_become_a_header() -> None:
-    seen = await head_of(lambda url: Request(url.replace("127", "me:pass@127")))
+    seen = await head_of(lambda url: Request(url.replace("//127", "//me:pass@127")))
     assert seen.header("Authorization") == "Basic bWU6cGFzcw=="
 
 
@@ -917,7 +917,7 @@ async def test_a_handshake_that_is_cancelled_leaves_no_connection(no_async_leaks
 
 async def test_a_proxy_is_asked_instead_with_its_credentials() -> None:
     async with serve(HELLO) as proxy:
-        settings = Settings(proxy=proxy.url("").replace("127", "me:pass@127"))
+        settings = Settings(proxy=proxy.url("").replace("//127", "//me:pass@127"))
         async with HttpTransport(settings) as transport:
             await fetch(transport, "http://site.test/a?b=%7E")
         assert proxy.lines == ["GET http://site.test/a?b=%7E HTTP/1.1"]
@@ -926,7 +926,7 @@ async def test_a_proxy_is_asked_instead_with_its_credentials() -> None:
 
 async def test_a_proxy_that_refuses_says_so() -> None:
     async with serve(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n") as proxy:
-        settings = Settings(proxy=proxy.url("").replace("127", "me:secret@127"))
+        settings = Settings(proxy=proxy.url("").replace("//127", "//me:secret@127"))
         async with HttpTransport(settings) as transport:
             with pytest.raises(
                 ConnectError, match=r"won't lead to site.test: status 403"
