@@ -95,7 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Span | None,
         Meta(
             description="Longest time for parsing one page, in seconds of CPU time; slower ones "
-            "are refused; none: no limit."
+            "are refused; none: no limit, and no look at what is parsed."
         ),
     ] = 1.0
     max_redirects: Annotated[
