@@ -402,6 +402,7 @@ def prepare(
     Raises SpiderError for what is no spider instance.
     """
     _check_spider(spider)
+    _check_not_in_worker()
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
@@ -436,10 +437,13 @@ def _http(settings: Settings) -> Transport:
     )
 
 
-def _check_run() -> None:
+def _check_not_in_worker() -> None:
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         # A worker process imports the script again, and would start the crawl again.
-        raise UsageError('put scrapekit.run() below `if __name__ == "__main__":`')
+        raise UsageError('put what starts the crawl below `if __name__ == "__main__":`')
+
+
+def _check_run() -> None:
     if file := being_imported.get():
         raise UsageError(
             f'{file} calls run() while it is imported: put that below `if __name__ == "__main__":`'

@@ -79,7 +79,9 @@ class Engine:
         self._frontier = frontier
         self._transport = transport
         self._clock = clock
-        self._executor = executor
+        given = settings.executor
+        self._executor = executor or (None if isinstance(given, str) else given)
+        self._named: Executor | None = None
         self._workers = 0
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
@@ -256,7 +258,9 @@ class Engine:
             check_starts(self.spider)
             self._scope.limit_to(self.spider.allowed_domains)
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
-            await self._open_executor(stack)
+            stack.push_async_callback(self._end_executor)
+            if process_callbacks(type(self.spider)):
+                await self._make_executor()
             stack.enter_context(self._stall_watch())
             stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
@@ -269,14 +273,17 @@ class Engine:
             await self._delivery.open()
             yield
 
-    async def _open_executor(self, stack: AsyncExitStack) -> None:
-        """Make the executor that the settings name; it is ours to shut down."""
+    async def _make_executor(self) -> None:
+        """Make the executor that the settings name, if they do; that one is ours to shut down."""
         named = self.settings.executor
-        if not isinstance(named, str):
-            self._executor = self._executor or named
-        elif self._executor is None and process_callbacks(type(self.spider)):
-            self._executor = await self._lanes.run_blocking(make_executor, named)
-            stack.push_async_callback(self._lanes.run_blocking, self._executor.shutdown)
+        if self._executor is None and isinstance(named, str):
+            self._executor = self._named = await self._lanes.run_blocking(make_executor, named)
+
+    async def _end_executor(self) -> None:
+        if self._named is not None:
+            # Nothing is expected of it any more: what still runs there was given up.
+            end = partial(self._named.shutdown, wait=False, cancel_futures=True)
+            await self._lanes.run_blocking(end)
 
     def _leaving(
         self, during: During, leave: Callable[[], Awaitable[Any]]
@@ -314,8 +321,9 @@ class Engine:
         finally:
             watch.close()
 
-    def _make_processes(self) -> ProcessLane:
+    async def _make_processes(self) -> ProcessLane:
         source = SpiderRef.of(self.spider)
+        await self._make_executor()
         processes = self.settings.processes or usable_cpus()
         return ProcessLane(
             source,
@@ -323,6 +331,7 @@ class Engine:
             executor=self._executor,
             timeout_s=self.settings.callback_timeout_s,
             memory_bytes=self.settings.callback_memory_bytes,
+            run_blocking=self._lanes.run_blocking,
         )
 
     async def _feed(self) -> None:

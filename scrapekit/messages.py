@@ -415,9 +415,13 @@ class Response:
 
     @property
     def is_markup(self) -> bool:
-        """Whether the Content-Type lets one expect HTML or XML: it says so, or text, or nothing."""
+        """Whether it is to be expected that the body is HTML or XML: the Content-Type says so, or
+        text, or nothing; or the body begins like it.
+        """
         kind = self.headers.get("Content-Type", "text/").lower()
-        return kind.startswith("text/") or "html" in kind or "xml" in kind
+        if kind.startswith("text/") or "html" in kind or "xml" in kind:
+            return True
+        return self.body[:256].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
     def parse(self) -> None:
         """Parse the body as HTML now. Blocks, and lets other threads run meanwhile."""
