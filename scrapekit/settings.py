@@ -94,8 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_parse_s: Annotated[
         _Span | None,
         Meta(
-            description="Longest time for parsing one page, in seconds of CPU time; slower ones "
-            "are refused; none: no limit, and no look at what is parsed."
+            description="Longest time for parsing a page of 5 MB, in seconds of CPU time, and for "
+            "smaller ones less; slower ones are refused; none: no limit, and no look."
         ),
     ] = 1.0
     max_redirects: Annotated[
