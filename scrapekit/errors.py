@@ -14,6 +14,7 @@
     │   └── MissingExtra          a feature whose optional dependency isn't installed
     ├── SiteError               the site: it could not be fetched, or sent nonsense
     │   ├── ConnectError          no connection (DNS, refused, TLS)
+    │   │   └── ProxyError          the proxy can't be reached, or doesn't lead to the site
     │   ├── FetchTimeout          it took too long; `phase` says which part
     │   ├── ProtocolError         what came back is no valid HTTP
     │   ├── BodyTooLarge          the decoded body passed `max_body_bytes`
@@ -188,6 +189,17 @@ class SiteError(ScrapekitError):
 
 class ConnectError(SiteError):
     """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up."""
+
+
+class ProxyError(ConnectError):
+    """The proxy can't be reached, or doesn't lead to the site.
+
+    `status` is what it answered, None if it didn't; 407 says that it wants other credentials.
+    """
+
+    def __init__(self, message: str, *, url: str, status: int | None = None) -> None:
+        super().__init__(message, url=url)
+        self.status = status
 
 
 class FetchTimeout(SiteError):

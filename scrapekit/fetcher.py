@@ -7,9 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from scrapekit import guard, robots, urls
+from scrapekit import guard, proxies, robots, urls
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.clock import Clock
+from scrapekit.cookies.jars import Jars
 from scrapekit.errors import (
     BadStatus,
     FetchTimeout,
@@ -19,6 +20,7 @@ from scrapekit.errors import (
     SiteError,
 )
 from scrapekit.messages import Request, Response
+from scrapekit.proxies import Proxies
 from scrapekit.robots import Robots
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
@@ -38,7 +40,7 @@ Check = Callable[[Request, Request], Awaitable[None]]
 class Fetcher:
     """Fetches pages as the rules of one crawl allow.
 
-    `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
+    `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay.
     """
 
@@ -49,7 +51,7 @@ class Fetcher:
         settings: Settings,
         clock: Clock,
         *,
-        seen: Callable[[str], bool],
+        seen: Callable[[str, str], bool],
         meet: Callable[[str, float], None],
     ) -> None:
         self._transport = transport
@@ -58,9 +60,12 @@ class Fetcher:
         self._clock = clock
         self._seen = seen
         self._meet = meet
-        self._credentials = guard.Credentials(settings.headers, settings.cookies)
-        self._claims: dict[str, str] = {}
-        """Targets of redirects under way, and the URLs that were redirected there."""
+        self._credentials = guard.Credentials(settings.headers, settings.cookies, settings.auth)
+        self.cookies = Jars(enabled=settings.keep_cookies)
+        """What sites have set; it can be exported and restored."""
+        self._proxies = Proxies(settings.proxies, bench_s=settings.proxy_bench_s)
+        self._claims: dict[tuple[str, str], str] = {}
+        """Targets of redirects under way, by session, and the URLs that were redirected there."""
         self._robots: dict[str, asyncio.Task[Robots]] = {}
         self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
 
@@ -83,7 +88,8 @@ class Fetcher:
     def settled(self, request: Request) -> None:
         """The visit of a request is over: its redirects are no longer under way."""
         if self._claims:
-            self._claims = {to: by for to, by in self._claims.items() if by != request.url}
+            own = request.session, request.url
+            self._claims = {to: by for to, by in self._claims.items() if (to[0], by) != own}
 
     async def aclose(self) -> None:
         """End what is under way to robots.txt files."""
@@ -98,7 +104,7 @@ class Fetcher:
         first, started, passed = request, self._clock.now(), [request.url]
         while True:
             await check(request, first)
-            response = await self._transport.fetch(self._credentials.dress(request), account)
+            response = await self._hop(request, account)
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
                 elapsed_s = self._clock.now() - started
@@ -109,6 +115,36 @@ class Fetcher:
             if request.url in passed and request.method == "GET":
                 raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
             passed.append(request.url)
+
+    async def _hop(self, request: Request, account: Account) -> Response:
+        """One hop, with the credentials and cookies that belong to its URL."""
+        dressed = self._credentials.dress(request)
+        if self.cookies:
+            dressed = self.cookies.dress(dressed, request, self._clock.now())
+        send = self._transport.fetch
+        if self._proxies and request.proxy is None:
+            send = self._send_by_turns
+        response = await send(dressed, account)
+        if "Set-Cookie" in response.headers:
+            self.cookies.take(request.session, response, self._clock.now())
+        return response
+
+    async def _send_by_turns(self, request: Request, account: Account) -> Response:
+        """Through the proxy whose turn it is. Another one takes over what it can't have sent."""
+        tried: set[str] = set()
+        while True:
+            proxy = self._proxies.pick(request.session, self._clock.now(), tried)
+            tried.add(proxy)
+            try:
+                response = await self._transport.fetch(request.replace(proxy=proxy), account)
+            except SiteError as error:
+                if proxies.is_at_fault(error):
+                    self._proxies.failed(proxy, self._clock.now())
+                if not proxies.sent_nothing(error) or len(tried) == len(self._proxies):
+                    raise
+            else:
+                self._proxies.worked(proxy)
+                return response
 
     async def _in_time(
         self, request: Request, account: Account, fetching: Awaitable[Response]
@@ -124,15 +160,16 @@ class Fetcher:
     async def _check(self, request: Request, first: Request) -> None:
         self._scope.check(request.url)
         if request is not first and first.method == "GET" and first.unique:
-            self._check_duplicate(request.url, first.url)
+            self._check_duplicate(request.url, first)
         if self._settings.obey_robots:
             rules = await self._rules(urls.origin(request.url))
             if not rules.allows(request.url):
                 raise Refused("robots", url=request.url)
 
-    def _check_duplicate(self, url: str, by: str) -> None:
+    def _check_duplicate(self, url: str, by: Request) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""
-        if self._seen(url) or self._claims.setdefault(url, by) != by:
+        claim = by.session, url
+        if self._seen(url, by.session) or self._claims.setdefault(claim, by.url) != by.url:
             raise Refused("duplicate", url=url)
 
     async def _rules(self, origin: str) -> Robots:

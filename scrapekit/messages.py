@@ -12,6 +12,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, urls
+from scrapekit.authority import authorization_of, check_proxy
 from scrapekit.document import Document, Element
 from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
 
@@ -30,6 +31,8 @@ _FIELDS: Final = (
     "meta",
     "priority",
     "unique",
+    "session",
+    "proxy",
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
@@ -82,7 +85,9 @@ class Request:
 
     Besides the attributes below, the constructor takes `params` (added to the URL's query),
     `json` (encoded as the body) and `data` (a mapping or pairs, sent as a form). A body makes the
-    default method POST. User name and password in the URL become an Authorization header.
+    default method POST. User name and password in the URL become an Authorization header, and so
+    does `auth`: `("name", "password")`, "name:password" or "Bearer TOKEN". Only the request's own
+    origin gets it.
 
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
@@ -103,6 +108,11 @@ class Request:
     """Higher goes first; 0 by default."""
     unique: bool
     """False: fetch it even if the crawl has seen it."""
+    session: str
+    """Whose cookies it uses: requests of one name share a cookie jar, and no other; "" by default.
+    The requests that `Response.follow` and the like make stay in the session of their page."""
+    proxy: str | None
+    """The HTTP proxy for this request, in place of those of the settings."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
 
@@ -121,12 +131,17 @@ class Request:
         meta: Mapping[str, Any] | None = None,
         priority: int = 0,
         unique: bool = True,
+        session: str = "",
+        auth: str | tuple[str, str] | None = None,
+        proxy: str | None = None,
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
             href = _with_params(href, params)
         payload, content_type = _payload(body, json, data)
         fields = _table("headers", headers)
+        if auth is not None:
+            _default_header(fields, "Authorization", authorization_of(auth))
         if authorization:
             _default_header(fields, "Authorization", authorization)
         if content_type:
@@ -139,6 +154,10 @@ class Request:
         own = _table("meta", meta)
         if not isinstance(priority, int):
             raise UsageError(f"a priority is an int, not {priority!r}")
+        if not isinstance(session, str):
+            raise UsageError(f"a session is named by a str, not {session!r}")
+        if proxy is not None:
+            check_proxy(proxy)
         self._fill(
             href,
             callback_name(callback),
@@ -149,6 +168,8 @@ class Request:
             _Fixed(own) if own else _NONE,
             priority,
             unique,
+            session,
+            proxy,
             0,
         )
 
@@ -163,6 +184,8 @@ class Request:
         meta: Mapping[str, Any],
         priority: int,
         unique: bool,
+        session: str,
+        proxy: str | None,
         depth: int,
     ) -> None:
         _set_url(self, url)
@@ -174,13 +197,15 @@ class Request:
         _set_meta(self, meta)
         _set_priority(self, priority)
         _set_unique(self, unique)
+        _set_session(self, session)
+        _set_proxy(self, proxy)
         _set_depth(self, depth)
 
     @classmethod
-    def link(cls, url: str, callback: str | None, depth: int) -> Request:
+    def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth)
+        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, depth)
         return request
 
     def replace(self, **changes: Any) -> Request:
@@ -191,6 +216,9 @@ class Request:
             values.pop("body")
             if "body" not in changes:
                 values["headers"] = _without_made_type(self.headers)
+        if changes.get("auth") is not None:
+            kept = values["headers"].items()
+            values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
         _set_depth(request, depth)
         return request
@@ -236,6 +264,8 @@ class Request:
     _set_meta,
     _set_priority,
     _set_unique,
+    _set_session,
+    _set_proxy,
     _set_depth,
 ) = (vars(Request)[name].__set__ for name in _FIELDS)
 
@@ -479,6 +509,7 @@ class Response:
         `options` are those of Request. Raises InvalidURL, also for an element without a link.
         """
         href = link if isinstance(link, str) else _link_of(link)
+        options.setdefault("session", self.request.session)
         return Request(self.urljoin(href), callback, **options).at_depth(self.request.depth + 1)
 
     def follow_all(
@@ -491,18 +522,21 @@ class Response:
     ) -> list[Request]:
         """A Request for each distinct link that the query finds; see `links` and `follow`."""
         hrefs = self.links(query, skip_nofollow=skip_nofollow)
-        name, depth = callback_name(callback), self.request.depth + 1
+        name, depth, session = callback_name(callback), self.request.depth + 1, self.request.session
         if options:
+            options.setdefault("session", session)
             return [Request(href, name, **options).at_depth(depth) for href in hrefs]
         return [
-            Request.link(href, name, depth) if "@" not in href else _plain(href, name, depth)
+            Request.link(href, name, depth, session)
+            if "@" not in href
+            else _plain(href, name, depth, session)
             for href in hrefs
         ]
 
 
-def _plain(href: str, callback: str | None, depth: int) -> Request:
+def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
     # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback).at_depth(depth)
+    return Request(href, callback, session=session).at_depth(depth)
 
 
 def _link_of(element: Element) -> str:
