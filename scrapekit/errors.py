@@ -6,6 +6,7 @@
     │   ├── SpiderError           a spider that can't be found, imported or built
     │   ├── InvalidURL            a string that is no http(s) URL
     │   ├── QueryError            a CSS query that doesn't parse
+    │   ├── FormError             a form, or a field, value or button of it, that isn't there
     │   ├── UnknownCallback       a callback name the spider doesn't have
     │   ├── NotAResult            a callback yielded what is neither Request nor item
     │   ├── StageError            a pipeline stage that broke its contract
@@ -111,6 +112,14 @@ class QueryError(UsageError, ValueError):
         super().__init__(f"the query {query!r} is not valid: {reason}")
         self.query = query
         self.reason = reason
+
+
+class FormError(UsageError, ValueError):
+    """A form can't be filled in as asked; `field` is the one that can't, if it is a field."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
 
 
 class UnknownCallback(UsageError):

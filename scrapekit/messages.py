@@ -5,13 +5,13 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn, final, overload
+from typing import Any, Final, Literal, NoReturn, final, overload
 from urllib.parse import urlencode
 
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from scrapekit import charset, urls
+from scrapekit import charset, forms, urls
 from scrapekit.authority import authorization_of, check_proxy
 from scrapekit.document import Document, Element
 from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
@@ -532,6 +532,52 @@ class Response:
             else _plain(href, name, depth, session)
             for href in hrefs
         ]
+
+    def form(
+        self,
+        query: str = "form",
+        data: Mapping[str, Any] | None = None,
+        *,
+        click: str | Literal[False] | None = None,
+        extra: Mapping[str, str] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> Request:
+        """The Request that a browser makes when it submits a form of this page.
+
+        `query` finds the form, or something in it. `data` has values by field name: a str or a
+        number; True or False for a checkbox; a list for several values; None to leave the field
+        out. All other fields keep what the page says, hidden ones too. The first button is pressed,
+        unless `click` is a query for another one, False for none, or `data` names a button with
+        its value. `extra` adds fields that the page doesn't have. `options` are those of Request.
+
+        Raises FormError, a UsageError, for what isn't there: it names what comes nearest.
+        """
+        made = forms.submission(self.document, query, data or {}, click=click, extra=extra)
+        url = self.urljoin(made.action) if made.action else self.url
+        if made.query is not None:
+            url = f"{url.partition('?')[0]}?{made.query}"
+        headers = _provenance(self.url, url, made.method)
+        if made.content_type:
+            headers["Content-Type"] = made.content_type
+        headers |= options.pop("headers", None) or {}
+        return self.follow(
+            url, callback, method=made.method, body=made.body, headers=headers, **options
+        )
+
+
+def _provenance(page: str, target: str, method: str) -> dict[str, str]:
+    """Where a form comes from, as browsers tell it and sites check it against forgery.
+
+    Referrer Policy, "strict-origin-when-cross-origin"; Fetch, "append a request Origin header".
+    """
+    origin = urls.origin(page)
+    headers = {"Origin": origin} if method == "POST" else {}
+    if urls.origin(target) == origin:
+        return headers | {"Referer": page}
+    if page.startswith("https:") and target.startswith("http:"):
+        return {"Origin": "null"} if headers else {}
+    return headers | {"Referer": f"{origin}/"}
 
 
 def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
