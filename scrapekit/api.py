@@ -17,6 +17,7 @@ import msgspec
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
+from scrapekit.cookies.jars import State as Cookies
 from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
@@ -101,6 +102,14 @@ class Crawl:
     def in_flight(self) -> int:
         """Pages in the making."""
         return self._engine.in_flight if self._engine else 0
+
+    @property
+    def cookies(self) -> Cookies:
+        """What sites have set so far, by session ("" is the crawl's own): a plain value.
+
+        It can be stored as JSON, and given to another crawl: `crawl(..., cookies=run.cookies)`.
+        """
+        return self._engine.cookies.state() if self._engine else {}
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait.
@@ -260,13 +269,15 @@ def crawl(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
 ) -> Crawl:
     """A crawl to be used in `async with`, and iterated for its items.
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane. The others take the place of a part: see their protocols.
+    process lane. `cookies` are those of an earlier crawl. The others take the place of a part:
+    see their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
@@ -280,6 +291,7 @@ def crawl(
         transport=transport,
         clock=clock,
         executor=executor,
+        cookies=cookies,
         iterated=True,
     )
 
@@ -393,6 +405,7 @@ def prepare(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
     iterated: bool = True,
 ) -> Crawl:
     """A crawl with settings and exports as they are; crawl() and run() make them first.
@@ -404,7 +417,7 @@ def prepare(
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
-        return Engine(
+        engine = Engine(
             spider,
             settings,
             frontier=frontier or MemoryFrontier(),
@@ -416,6 +429,8 @@ def prepare(
             hand_over=hand_over,
             executor=executor,
         )
+        engine.cookies.restore(cookies or {})
+        return engine
 
     return Crawl(spider, settings, clock=clock, make_engine=make_engine, iterated=iterated)
 

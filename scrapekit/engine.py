@@ -18,6 +18,7 @@ from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
+from scrapekit.cookies.jars import Jars
 from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errors import (
@@ -224,6 +225,11 @@ class Engine:
     def in_flight(self) -> int:
         """Visits under way."""
         return self._frontier.leased
+
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far, by session."""
+        return self._fetcher.cookies
 
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason

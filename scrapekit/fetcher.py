@@ -102,8 +102,10 @@ class Fetcher:
         self, request: Request, account: Account, check: Check, limit: int
     ) -> Response:
         first, started, passed = request, self._clock.now(), [request.url]
+        cookies_at: dict[str, int] = {}
         while True:
             await check(request, first)
+            cookies_at[request.url] = self.cookies.changes
             response = await self._hop(request, account)
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
@@ -112,7 +114,9 @@ class Fetcher:
             request = guard.redirect(request, response.url, response.status, location)
             if len(passed) > limit:
                 raise RedirectError(f"more than {limit} redirects", url=first.url)
-            if request.url in passed and request.method == "GET":
+            # With other cookies than before the same page may well be another.
+            again = cookies_at.get(request.url) == self.cookies.changes
+            if again and request.method == "GET":
                 raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
             passed.append(request.url)
 
@@ -159,7 +163,7 @@ class Fetcher:
 
     async def _check(self, request: Request, first: Request) -> None:
         self._scope.check(request.url)
-        if request is not first and first.method == "GET" and first.unique:
+        if request.url != first.url and first.method == "GET" and first.unique:
             self._check_duplicate(request.url, first)
         if self._settings.obey_robots:
             rules = await self._rules(urls.origin(request.url))

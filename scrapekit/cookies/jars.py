@@ -25,6 +25,8 @@ class Jars:
     def __init__(self, *, enabled: bool = True) -> None:
         self._enabled = enabled
         self._jars: dict[str, Jar] = {}
+        self.changes = 0
+        """How often cookies were set or deleted: whoever keeps the `state` sees if it is old."""
 
     def __repr__(self) -> str:
         return f"<Jars sessions={len(self._jars)} cookies={sum(map(len, self._jars.values()))}>"
@@ -41,6 +43,7 @@ class Jars:
         taken = [jar.take(response.url, line, now) for line in _lines(response)]
         if any(taken):
             self._jars[session] = jar
+            self.changes += 1
 
     def dress(self, request: Request, own: Request, now: float) -> Request:
         """The request with the cookies that belong to its URL.

@@ -175,7 +175,7 @@ class TestSuccessfulControls:
             ),
             (
                 (
-                    "<fieldset disabled><fieldset><legend><input name=a value=1></legend></fieldset>"
+                    "<fieldset disabled><fieldset><legend><input name=a></legend></fieldset>"
                     "</fieldset>"
                 ),
                 "",
