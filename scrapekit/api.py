@@ -485,5 +485,6 @@ def _why_none(report: Report) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
         return f"; requests dropped: {reasons}"
     if report.reason == "finished":
-        return ": the spider gave no start requests; set start_urls, or write start()"
+        why = "the spider gave no start requests"
+        return f": {why}; set start_urls or sitemap_urls, or write start()"
     return ""

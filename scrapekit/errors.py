@@ -23,6 +23,7 @@
     │   ├── BodyUndecodable       the Content-Encoding is unknown or its data is broken
     │   ├── BadStatus             a status that is not handed to callbacks
     │   ├── RedirectError         a redirect that leads nowhere, in a circle or too far
+    │   ├── SitemapError          a sitemap that is broken or too large; it is read up to there
     │   ├── RobotsUnavailable     robots.txt can't be had, so nothing may be fetched
     │   └── InvalidJSON           a body that is no JSON
     ├── Refused                 the rules: a request that the crawl may not make
@@ -256,6 +257,14 @@ class RedirectError(SiteError):
 
 class RobotsUnavailable(SiteError):
     """robots.txt answered 5xx or not at all: nothing may be fetched (RFC 9309, 2.3.1.4)."""
+
+
+class SitemapError(SiteError):
+    """A sitemap or feed that can't be read to its end; `count` URLs of it were."""
+
+    def __init__(self, message: str, *, url: str, count: int) -> None:
+        super().__init__(message, url=url)
+        self.count = count
 
 
 class InvalidJSON(SiteError, ValueError):
