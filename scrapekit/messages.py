@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, NoReturn, final, overload
+from typing import Any, Final, Literal, NoReturn, cast, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -79,8 +79,46 @@ def callback_name(callback: Callback | None) -> str | None:
     )
 
 
+class _Draft:
+    """A Request in the making: `_fill` sets the attributes and makes it one.
+
+    A page has hundreds of links, and storing an attribute that isn't guarded costs a quarter.
+    """
+
+    __slots__ = _FIELDS
+
+    def _fill(
+        self,
+        url: str,
+        callback: str | None,
+        method: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        cookies: Mapping[str, str],
+        meta: Mapping[str, Any],
+        priority: int,
+        unique: bool,
+        session: str,
+        proxy: str | None,
+        depth: int,
+    ) -> None:
+        self.url = url
+        self.callback = callback
+        self.method = method
+        self.headers = headers
+        self.body = body
+        self.cookies = cookies
+        self.meta = meta
+        self.priority = priority
+        self.unique = unique
+        self.session = session
+        self.proxy = proxy
+        self.depth = depth
+        self.__class__ = Request
+
+
 @final
-class Request:
+class Request(_Draft):
     """One page to fetch, and the callback that gets it.
 
     Besides the attributes below, the constructor takes `params` (added to the URL's query),
@@ -92,7 +130,7 @@ class Request:
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
 
-    __slots__ = _FIELDS
+    __slots__ = ()
 
     url: str
     """Absolute, in WHATWG canonical form, without fragment and without user name or password."""
@@ -158,6 +196,7 @@ class Request:
             raise UsageError(f"a session is named by a str, not {session!r}")
         if proxy is not None:
             check_proxy(proxy)
+        _set(self, "__class__", _Draft)
         self._fill(
             href,
             callback_name(callback),
@@ -173,40 +212,12 @@ class Request:
             0,
         )
 
-    def _fill(
-        self,
-        url: str,
-        callback: str | None,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        cookies: Mapping[str, str],
-        meta: Mapping[str, Any],
-        priority: int,
-        unique: bool,
-        session: str,
-        proxy: str | None,
-        depth: int,
-    ) -> None:
-        _set_url(self, url)
-        _set_callback(self, callback)
-        _set_method(self, method)
-        _set_headers(self, headers)
-        _set_body(self, body)
-        _set_cookies(self, cookies)
-        _set_meta(self, meta)
-        _set_priority(self, priority)
-        _set_unique(self, unique)
-        _set_session(self, session)
-        _set_proxy(self, proxy)
-        _set_depth(self, depth)
-
     @classmethod
     def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
-        request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, depth)
-        return request
+        return _filled(
+            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, depth
+        )
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
@@ -220,14 +231,14 @@ class Request:
             kept = values["headers"].items()
             values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
-        _set_depth(request, depth)
+        _set(request, "depth", depth)
         return request
 
     def at_depth(self, depth: int) -> Request:
         """This request, or a copy of it, as the crawl files it at `depth`."""
         if depth == self.depth:
             return self
-        return _restore_request(*self._values()[:-1], depth)
+        return _filled(*self._values()[:-1], depth)
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -239,7 +250,7 @@ class Request:
         raise AttributeError("a Request can't be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_request, self._values()
+        return _filled, self._values()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Request) and self._values() == other._values()
@@ -252,28 +263,14 @@ class Request:
         return f"<Request {self.method} {self.url}{callback}>"
 
 
-# The slots' own setters: several times faster than object.__setattr__, and a page has
-# hundreds of links.
-(
-    _set_url,
-    _set_callback,
-    _set_method,
-    _set_headers,
-    _set_body,
-    _set_cookies,
-    _set_meta,
-    _set_priority,
-    _set_unique,
-    _set_session,
-    _set_proxy,
-    _set_depth,
-) = (vars(Request)[name].__set__ for name in _FIELDS)
+_set: Final = object.__setattr__
 
 
-def _restore_request(*values: Any) -> Request:
-    request = Request.__new__(Request)
+def _filled(*values: Any) -> Request:
+    """A Request of values that are known to be right, in the order of the fields."""
+    request: Any = _Draft()
     request._fill(*values)
-    return request
+    return cast("Request", request)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
