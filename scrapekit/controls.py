@@ -10,12 +10,13 @@ from typing import Any, Final
 from scrapekit.document import Document, Element
 from scrapekit.errors import FormError, did_you_mean
 from scrapekit.formdata import Entry
+from scrapekit.formtree import placed_controls
 
 _SUBMITS: Final = frozenset({"submit", "image"})
 _NEVER_SENT: Final = frozenset({"button", "reset"})
 _CHOICES: Final = frozenset({"checkbox", "radio", "select"})
 _MULTILINE: Final = frozenset({"textarea", "hidden"})
-_TABLE_PARTS: Final = frozenset({"table", "tbody", "thead", "tfoot", "tr"})
+_MAX_HINT: Final = 300
 
 
 @dataclass(slots=True)
@@ -68,9 +69,9 @@ class Control:
 def controls_of(document: Document, form: Element) -> list[Control]:
     """All that belongs to a form, in document order."""
     return [
-        _control(element)
-        for element, owner in _owned(document)
-        if owner == form.node.mem_id and not _in_datalist(element)
+        _control(placed.element, disabled=placed.disabled)
+        for placed in placed_controls(document)
+        if placed.owner == form.node.mem_id and not placed.in_datalist
     ]
 
 
@@ -90,6 +91,22 @@ def fill(controls: list[Control], data: Mapping[str, Any]) -> None:
             _set(name, fields, value)
 
 
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The end of an error: what comes nearest, or all there is, however much a page has."""
+    near = did_you_mean(name, known)
+    return near if len(near) <= _MAX_HINT else f"{near[:_MAX_HINT]}..."
+
+
+def texts(name: str, value: Any) -> list[str]:
+    """One value or several, as they are sent. Raises FormError."""
+    values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
+    for one in values:
+        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
+            kind = type(one).__name__
+            raise FormError(f"the field {name!r} takes a str or a number, not {kind}", field=name)
+    return [str(one) for one in values]
+
+
 def choose(name: str, options: Iterable[Option], wanted: list[str]) -> None:
     """Choose those values of the options, or of their labels, and no others. Raises FormError."""
     known = list(options)
@@ -98,7 +115,7 @@ def choose(name: str, options: Iterable[Option], wanted: list[str]) -> None:
     for text in wanted:
         fits = [o for o in known if o.value == text] or [o for o in known if o.label == text]
         if not fits:
-            near = did_you_mean(text, {option.value for option in known})
+            near = nearest(text, {option.value for option in known})
             raise FormError(f"the field {name!r} can't be {text!r}{near}", field=name)
         fits[0].chosen, fits[0].disabled = True, False
 
@@ -120,11 +137,11 @@ def _set(name: str, fields: list[Control], value: Any) -> None:
         return
     if any(control.kind == "file" for control in fields):
         raise FormError(f"the field {name!r} takes a file; files can't be sent", field=name)
-    texts = _texts(name, value)
-    if len(texts) > len(fields):
-        message = f"the field {name!r} is there {len(fields)} times, not {len(texts)}"
+    filled = texts(name, value)
+    if len(filled) > len(fields):
+        message = f"the field {name!r} is there {len(fields)} times, not {len(filled)}"
         raise FormError(message, field=name)
-    for control, text in zip(fields, texts, strict=False):
+    for control, text in zip(fields, filled, strict=False):
         control.value = text
 
 
@@ -134,7 +151,7 @@ def _many(control: Control) -> bool:
 
 def _wanted(name: str, controls: list[Control], options: list[Option], value: Any) -> list[str]:
     if not isinstance(value, bool):
-        return _texts(name, value)
+        return texts(name, value)
     if not value:
         return []
     if len(options) != 1 or controls[0].kind != "checkbox":
@@ -143,46 +160,13 @@ def _wanted(name: str, controls: list[Control], options: list[Option], value: An
     return [options[0].value]
 
 
-def _texts(name: str, value: Any) -> list[str]:
-    values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-    for one in values:
-        if isinstance(one, bool) or not isinstance(one, (str, int, float)):
-            kind = type(one).__name__
-            raise FormError(f"the field {name!r} takes a str or a number, not {kind}", field=name)
-    return [str(one) for one in values]
-
-
 def _no_field(name: str, controls: list[Control]) -> FormError:
     names = {control.name for control in controls if control.takes_values and control.name}
-    near = did_you_mean(str(name), names) or "; it has none"
+    near = nearest(str(name), names) or "; it has none"
     return FormError(f"the form has no field {name!r}{near}", field=str(name))
 
 
-def _owned(document: Document) -> Iterator[tuple[Element, int | None]]:
-    """Every control of the page, and the form that it belongs to (4.10.18.3)."""
-    forms: dict[str, int] = {}
-    for element in document.css("form[id]"):
-        forms.setdefault(element.attrs["id"], element.node.mem_id)
-    torn: tuple[int, int] | None = None
-    for element in document.css("form, button, input, select, textarea"):
-        table = _ancestor(element, "table")
-        if element.tag == "form":
-            # A form that begins between the rows of a table is closed at once by the parser;
-            # the controls that follow it in that table are its own all the same.
-            is_torn = table is not None and _parent_tag(element) in _TABLE_PARTS
-            torn = (element.node.mem_id, table.node.mem_id) if is_torn and table else None
-            continue
-        named = element.attrs.get("form")
-        around = _ancestor(element, "form")
-        if named is not None:
-            yield element, forms.get(named)
-        elif around is not None:
-            yield element, around.node.mem_id
-        elif torn is not None and table is not None and table.node.mem_id == torn[1]:
-            yield element, torn[0]
-
-
-def _control(element: Element) -> Control:
+def _control(element: Element, *, disabled: bool) -> Control:
     attrs, tag = element.attrs, element.tag
     kind = attrs.get("type", "").lower() if tag in ("input", "button") else tag
     if tag == "button" and kind not in ("button", "reset"):
@@ -192,7 +176,7 @@ def _control(element: Element) -> Control:
         kind or "text",
         attrs.get("name", ""),
         attrs.get("value", ""),
-        "disabled" in attrs or _in_disabled_fieldset(element),
+        disabled or "disabled" in attrs,
         multiple="multiple" in attrs,
     )
     if kind == "select":
@@ -235,36 +219,6 @@ def _shows_many(select: Element) -> bool:
     return size.isdecimal() and int(size[:9]) > 1
 
 
-def _ancestors(element: Element) -> Iterator[Element]:
-    node = element.node.parent
-    while node is not None and node.tag is not None:
-        yield Element(node)
-        node = node.parent
-
-
-def _ancestor(element: Element, tag: str) -> Element | None:
-    return next((above for above in _ancestors(element) if above.tag == tag), None)
-
-
-def _parent_tag(element: Element) -> str:
-    return next((above.tag for above in _ancestors(element)), "")
-
-
-def _in_datalist(element: Element) -> bool:
-    return _ancestor(element, "datalist") is not None
-
-
 def _in_disabled_group(option: Element) -> bool:
-    return any(a.tag == "optgroup" and "disabled" in a.attrs for a in _ancestors(option))
-
-
-def _in_disabled_fieldset(element: Element) -> bool:
-    """Whether a fieldset around it is disabled; its first legend stays enabled (4.10.15)."""
-    below = element
-    for above in _ancestors(element):
-        if above.tag == "fieldset" and "disabled" in above.attrs:
-            legend = above.first("legend")
-            if legend is None or legend.node.mem_id != below.node.mem_id:
-                return True
-        below = above
-    return False
+    group = option.node.parent
+    return group is not None and group.tag == "optgroup" and "disabled" in group.attrs

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from scrapekit import guard, proxies, robots, urls
+from scrapekit.authority import without_userinfo
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
@@ -143,12 +144,18 @@ class Fetcher:
                 response = await self._transport.fetch(request.replace(proxy=proxy), account)
             except SiteError as error:
                 if proxies.is_at_fault(error):
-                    self._proxies.failed(proxy, self._clock.now())
+                    self._bench(proxy, error)
                 if not proxies.sent_nothing(error) or len(tried) == len(self._proxies):
                     raise
             else:
                 self._proxies.worked(proxy)
                 return response
+
+    def _bench(self, proxy: str, error: SiteError) -> None:
+        wait_s = self._proxies.failed(proxy, self._clock.now())
+        if wait_s is not None:
+            name = without_userinfo(proxy)
+            logger.warning("the proxy %s sits out for %g s: %s", name, wait_s, error)
 
     async def _in_time(
         self, request: Request, account: Account, fetching: Awaitable[Response]

@@ -6,9 +6,17 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from scrapekit import formdata
-from scrapekit.controls import Control, choose, controls_of, fill, options_of
+from scrapekit.controls import (
+    Control,
+    choose,
+    controls_of,
+    fill,
+    nearest,
+    options_of,
+    texts,
+)
 from scrapekit.document import Document, Element
-from scrapekit.errors import FormError, QueryError, did_you_mean
+from scrapekit.errors import FormError, QueryError
 from scrapekit.formdata import Entry
 
 
@@ -29,7 +37,7 @@ def submission(
     data: Mapping[str, Any],
     *,
     click: str | Literal[False] | None = None,
-    extra: Mapping[str, str] | None = None,
+    extra: Mapping[str, Any] | None = None,
 ) -> Submission:
     """The submission of the first form that `query` finds, filled in with `data`.
 
@@ -48,7 +56,8 @@ def submission(
         attrs |= {name: own[f"form{name}"].strip() for name in attrs if f"form{name}" in own}
     codec = formdata.encoding_for(form.attrs.get("accept-charset", ""), document.encoding)
     entries = _entries(controls, button, formdata.label_of(codec))
-    entries += [Entry(name, value) for name, value in (extra or {}).items()]
+    for name, value in (extra or {}).items():
+        entries += [Entry(name, text) for text in texts(name, value)]
     return _submit(attrs, entries, codec)
 
 
@@ -86,7 +95,7 @@ def _find(document: Document, query: str) -> Element:
         return Element(node)
     what = f"no form matches {query!r}" if found is None else f"{query!r} is a <{found.tag}>"
     names = [_name(form) for form in document.css("form")]
-    near = did_you_mean(query, names) or "; there is no form"
+    near = nearest(query, names) or "; there is no form"
     raise FormError(f"{what}{' outside of any form' if found else ''} on {document.url}{near}")
 
 
@@ -109,7 +118,7 @@ def _button(controls: list[Control], click: str | Literal[False] | None) -> Cont
     pressed = next((button for button in buttons if _matches(button, click)), None)
     if pressed is None:
         names = {button.element.html[:80] for button in buttons}
-        near = did_you_mean(click, names) or "; it has none"
+        near = nearest(click, names) or "; it has none"
         raise FormError(f"no button of the form matches {click!r}{near}")
     return pressed
 

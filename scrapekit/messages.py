@@ -536,7 +536,7 @@ class Response:
         data: Mapping[str, Any] | None = None,
         *,
         click: str | Literal[False] | None = None,
-        extra: Mapping[str, str] | None = None,
+        extra: Mapping[str, Any] | None = None,
         callback: Callback | None = None,
         **options: Any,
     ) -> Request:

@@ -55,13 +55,18 @@ class Proxies:
     def _any(self) -> str:
         return self._bench[0][1] if self._bench else next(iter(self._free))
 
-    def failed(self, proxy: str, now: float) -> None:
-        """Bench a proxy. Requests that were under way when it was benched count as one failure."""
-        if proxy in self._free:
-            del self._free[proxy]
-            failures = self._failures[proxy] = self._failures.get(proxy, 0) + 1
-            wait_s = self._bench_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
-            heapq.heappush(self._bench, (now + wait_s, proxy))
+    def failed(self, proxy: str, now: float) -> float | None:
+        """Bench a proxy; for how many seconds, or None if it sits out already.
+
+        Requests that were under way when it was benched count as one failure with it.
+        """
+        if proxy not in self._free:
+            return None
+        del self._free[proxy]
+        failures = self._failures[proxy] = self._failures.get(proxy, 0) + 1
+        wait_s = self._bench_s * 2.0 ** min(failures - 1, _MAX_DOUBLINGS)
+        heapq.heappush(self._bench, (now + wait_s, proxy))
+        return wait_s
 
     def worked(self, proxy: str) -> None:
         """Forget its failures; one that worked while it was benched is back."""

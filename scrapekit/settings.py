@@ -131,7 +131,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = None
     proxies: Annotated[
         tuple[_ProxyURL, ...],
-        Meta(description="HTTP proxies to use by turns; one that fails sits out for a while."),
+        Meta(description="HTTP proxies by turns, in place of `proxy`; one that fails sits out."),
     ] = ()
     proxy_bench_s: Annotated[
         _Pause,

@@ -9,6 +9,9 @@ from xml.parsers import expat
 from scrapekit.sitemaps.entries import MAX_URL, Broken, Found, Kind
 
 _MAX_DEPTH: Final = 64
+# A tag or comment that isn't complete is scanned anew with each piece (CVE-2023-52425; expat 2.5
+# comes with Python 3.11): without a bound, 50 MB of it would take minutes.
+_MAX_TOKEN_BYTES: Final = 524_288
 
 
 class _Format(NamedTuple):
@@ -24,7 +27,7 @@ _SITEMAP_URLS: Final = _Format("urls", "url", "loc", ("lastmod",))
 _INDEX: Final = _Format("index", "sitemap", "loc", ("lastmod",))
 _RSS: Final = _Format("feed", "item", "link", ("pubDate", "date"))
 _ATOM: Final = _Format("feed", "entry", "link", ("updated", "published"))
-# By the name of the root. Namespaces are passed over: many sitemaps have a wrong one.
+# By the name of the root. Namespaces are passed over: many sitemaps have a wrong one, or none.
 _FORMATS: Final[Mapping[str, _Format]] = {
     "urlset": _SITEMAP_URLS,
     "sitemapindex": _INDEX,
@@ -48,7 +51,8 @@ class XmlSitemap:
         self._text: list[str] | None = None
         """What a wanted element holds; None outside of one."""
         self._size = 0
-        parser = expat.ParserCreate(namespace_separator=" ")
+        self._fed = 0
+        parser = expat.ParserCreate()
         parser.buffer_text = True
         parser.StartElementHandler = self._start
         parser.EndElementHandler = self._end
@@ -66,6 +70,7 @@ class XmlSitemap:
         self._parse(b"", final=True)
 
     def _parse(self, data: bytes, *, final: bool) -> None:
+        self._fed += len(data)
         try:
             self._parser.Parse(data, final)
         except expat.ExpatError as exc:
@@ -74,13 +79,15 @@ class XmlSitemap:
         except (ValueError, LookupError) as exc:
             # An encoding that Python doesn't know, or one of several bytes a character.
             raise Broken(f"its XML can't be decoded: {exc}") from exc
+        if self._fed - self._parser.CurrentByteIndex > _MAX_TOKEN_BYTES:
+            raise Broken(f"its XML has a tag of more than {_MAX_TOKEN_BYTES:,} bytes")
 
     def _refuse(self, *_: object) -> None:
         raise Broken("it has a document type declaration (DTD), which isn't read")
 
     def _start(self, name: str, attrs: Mapping[str, str]) -> None:
         self._depth += 1
-        local = name.rpartition(" ")[2]
+        local = name.rpartition(":")[2]
         if self._depth > _MAX_DEPTH:
             raise Broken(f"its XML is nested deeper than {_MAX_DEPTH} elements")
         if self._depth == 1:
@@ -116,7 +123,7 @@ class XmlSitemap:
             value = "".join(self._text).strip()
             self._text = None
             if value and self._size <= 2 * MAX_URL:
-                self._values.setdefault(name.rpartition(" ")[2], value)
+                self._values.setdefault(name.rpartition(":")[2], value)
         elif self._depth == self._item_depth:
             self._close_item()
         self._depth -= 1

@@ -119,7 +119,9 @@ async def test_a_session_stays_with_one_of_them() -> None:
             assert all(f"/{name}/" in line for line in proxy.lines)
 
 
-async def test_dead_proxies_cost_no_page_and_are_not_asked_again() -> None:
+async def test_dead_proxies_cost_no_page_and_are_not_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(Site({"*": ""}))
         good, stranger = await proxies(stack, 2)
@@ -133,6 +135,8 @@ async def test_dead_proxies_cost_no_page_and_are_not_asked_again() -> None:
         assert len(items) == 8
         assert report.ok
         assert len(stranger.lines) == 1
+        assert caplog.text.count(" sits out for 30 s: the proxy ") == 2
+        assert "the proxy http://127.0.0.1:9 sits out" in caplog.text
         assert len(good.lines) == 8
 
 

@@ -202,6 +202,10 @@ class TestSuccessfulControls:
         )
         assert sent(response) == "a=1&b=2"
 
+    def test_a_deep_page_of_many_controls_takes_no_longer_than_a_flat_one(self) -> None:
+        inputs = "<div><input name=a>" * 300
+        assert sent(form(inputs)).count("a=") == 300
+
     def test_names_may_repeat_and_the_order_is_that_of_the_page(self) -> None:
         controls = "<input name=a value=1><input name=b value=2><input name=a value=3>"
         assert sent(form(controls)) == "a=1&b=2&a=3"
@@ -245,7 +249,13 @@ class TestFillingIn:
         assert sent(form("<input name=a disabled>"), {"a": "1"}) == "a=1"
 
     def test_extra_fields_come_last(self) -> None:
-        assert sent(form("<input name=a>"), extra={"js": "1"}) == "a=&js=1"
+        assert sent(form("<input name=a>"), extra={"js": 1, "x": ["2", "3"]}) == "a=&js=1&x=2&x=3"
+
+    def test_a_page_with_endless_names_makes_no_endless_error(self) -> None:
+        options = "".join(f"<option>{'x' * 50}{number}" for number in range(1_000))
+        with pytest.raises(FormError) as caught:
+            form(f"<select name=a>{options}</select>").form(data={"a": "!"})
+        assert len(str(caught.value)) < 500
 
     @pytest.mark.parametrize(
         ("data", "message"),

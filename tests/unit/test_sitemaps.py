@@ -98,8 +98,9 @@ class TestFormats:
         assert listed(" " * 40_000 + urlset(A)) == [A]
 
     def test_namespaces_are_passed_over(self) -> None:
-        body = f'<s:urlset xmlns:s="wrong"><s:url><s:loc>{A}</s:loc></s:url></s:urlset>'
-        assert listed(body) == [A]
+        url = f"<s:url><s:loc>{A}</s:loc><x:loc/></s:url>"
+        assert listed(f'<s:urlset xmlns:s="wrong">{url}</s:urlset>') == [A]
+        assert listed(f"<s:urlset>{url}</s:urlset>") == [A]
 
     def test_what_is_no_http_url_is_left_out(self) -> None:
         locs = ("ftp://shop.test/", "javascript:x()", "", " ", "https://", "x" * 9_000, A)
@@ -203,6 +204,12 @@ class TestTrouble:
     def test_endless_texts_are_not_kept(self) -> None:
         assert listed(f"<urlset><url><loc>{'x' * 200_000}</loc></url>{urlset(A)[8:]}") == [A]
         assert listed("x" * 200_000 + f"\n{A}") == [A]
+
+    @pytest.mark.parametrize("start", ["<a b='", "<!--", "<?x ", "<a "])
+    def test_an_endless_tag_is_left(self, start: str) -> None:
+        sitemap, entries = read(f"{urlset(A)[:-9]}{start}{'x' * 2_000_000}")
+        assert [entry.url for entry in entries] == [A]
+        assert sitemap.problem == "its XML has a tag of more than 524,288 bytes"
 
     def test_steps_are_small(self) -> None:
         body = urlset(*(f"https://shop.test/{n}" for n in range(10_000)))
