@@ -351,7 +351,7 @@ class Engine:
 
     async def _pull_sitemaps(self) -> None:
         for url in self._sitemaps.roots:
-            self._add_home(url)
+            self._add_start(url)
         async with aclosing(self._sitemaps.requests()) as requests:
             async for request in requests:
                 # What a site lists is no word of the user's: it widens nothing.
@@ -363,10 +363,10 @@ class Engine:
 
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
-        self._add_home(request.url)
+        self._add_start(request.url)
         await self._file_start(request)
 
-    def _add_home(self, url: str) -> None:
+    def _add_start(self, url: str) -> None:
         """The origin of what the user starts with is in scope and gets the credentials."""
         self._scope.add_start(url)
         self._fetcher.add_start(url)

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from scrapekit import guard, proxies, robots, urls
-from scrapekit.authority import without_userinfo
+from scrapekit import guard, robots, urls
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
@@ -21,8 +20,8 @@ from scrapekit.errors import (
     SiteError,
 )
 from scrapekit.messages import Request, Response
-from scrapekit.proxies import Proxies
 from scrapekit.robots import Robots
+from scrapekit.sending import Sender
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
 
@@ -55,16 +54,12 @@ class Fetcher:
         seen: Callable[[str, str], bool],
         meet: Callable[[str, float], None],
     ) -> None:
-        self._transport = transport
+        self._sender = Sender(transport, settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
         self._seen = seen
         self._meet = meet
-        self._credentials = guard.Credentials(settings.headers, settings.cookies, settings.auth)
-        self.cookies = Jars(enabled=settings.keep_cookies)
-        """What sites have set; it can be exported and restored."""
-        self._proxies = Proxies(settings.proxies, bench_s=settings.proxy_bench_s)
         self._claims: dict[tuple[str, str], str] = {}
         """Targets of redirects under way, by session, and the URLs that were redirected there."""
         self._robots: dict[str, asyncio.Task[Robots]] = {}
@@ -72,7 +67,12 @@ class Fetcher:
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings."""
-        self._credentials.add_start(url)
+        self._sender.add_start(url)
+
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far; it can be exported and restored."""
+        return self._sender.cookies
 
     async def fetch(self, request: Request, account: Account) -> Response:
         """The page at the end of the redirects, within `timeout_s`; waits for room in the budget
@@ -103,11 +103,10 @@ class Fetcher:
         self, request: Request, account: Account, check: Check, limit: int
     ) -> Response:
         first, started, passed = request, self._clock.now(), [request.url]
-        cookies_at: dict[str, int] = {}
+        other_cookies = False
         while True:
             await check(request, first)
-            cookies_at[request.url] = self.cookies.changes
-            response = await self._hop(request, account)
+            response = await self._sender.send(request, account)
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
                 elapsed_s = self._clock.now() - started
@@ -115,47 +114,11 @@ class Fetcher:
             request = guard.redirect(request, response.url, response.status, location)
             if len(passed) > limit:
                 raise RedirectError(f"more than {limit} redirects", url=first.url)
-            # With other cookies than before the same page may well be another.
-            again = cookies_at.get(request.url) == self.cookies.changes
-            if again and request.method == "GET":
+            # With a cookie that was set on the way, the same page may well be another.
+            other_cookies |= self._settings.keep_cookies and "Set-Cookie" in response.headers
+            if request.url in passed and request.method == "GET" and not other_cookies:
                 raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
             passed.append(request.url)
-
-    async def _hop(self, request: Request, account: Account) -> Response:
-        """One hop, with the credentials and cookies that belong to its URL."""
-        dressed = self._credentials.dress(request)
-        if self.cookies:
-            dressed = self.cookies.dress(dressed, request, self._clock.now())
-        send = self._transport.fetch
-        if self._proxies and request.proxy is None:
-            send = self._send_by_turns
-        response = await send(dressed, account)
-        if "Set-Cookie" in response.headers:
-            self.cookies.take(request.session, response, self._clock.now())
-        return response
-
-    async def _send_by_turns(self, request: Request, account: Account) -> Response:
-        """Through the proxy whose turn it is. Another one takes over what it can't have sent."""
-        tried: set[str] = set()
-        while True:
-            proxy = self._proxies.pick(request.session, self._clock.now(), tried)
-            tried.add(proxy)
-            try:
-                response = await self._transport.fetch(request.replace(proxy=proxy), account)
-            except SiteError as error:
-                if proxies.is_at_fault(error):
-                    self._bench(proxy, error)
-                if not proxies.sent_nothing(error) or len(tried) == len(self._proxies):
-                    raise
-            else:
-                self._proxies.worked(proxy)
-                return response
-
-    def _bench(self, proxy: str, error: SiteError) -> None:
-        wait_s = self._proxies.failed(proxy, self._clock.now())
-        if wait_s is not None:
-            name = without_userinfo(proxy)
-            logger.warning("the proxy %s sits out for %g s: %s", name, wait_s, error)
 
     async def _in_time(
         self, request: Request, account: Account, fetching: Awaitable[Response]

@@ -1,4 +1,4 @@
-"""A certificate for servers on loopback."""
+"""A key and a self-signed certificate for servers of tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ssl
 from pathlib import Path
 
 # Made for these tests, valid for localhost until 2126; it protects nothing.
-_KEY_AND_CERTIFICATE = """
+KEY_AND_CERTIFICATE = """
 -----BEGIN PRIVATE KEY-----
 MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgSoT72vTYb5FjPzC8
 MUESFIYkOJhhGm8JZozR3gRjP6ShRANCAATxH7bUGPJUH7rjgD/OjB2qptosMceN
@@ -27,9 +27,9 @@ zj0EAwIDSAAwRQIhAJT9YW5Y2XDO56vi6a2OSy9Hxjndqxs6vJKwj2l0jKsXAiBo
 
 
 def server_context(folder: Path) -> ssl.SSLContext:
-    """What a TLS server on localhost needs; `folder` is for a file of its own."""
+    """What a TLS server needs; the file that it is loaded from is left in `folder`."""
     pem = folder / "server.pem"
-    pem.write_text(_KEY_AND_CERTIFICATE, encoding="ascii")
+    pem.write_text(KEY_AND_CERTIFICATE, encoding="ascii")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(pem)
     return context

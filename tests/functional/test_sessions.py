@@ -13,6 +13,7 @@ from aiohttp import web
 import scrapekit
 from scrapekit import Request, Response, Spider
 from tests.functional.site import Handler, Pages, Site, answer, crawled, links, redirect
+from tests.functional.spiders import Given
 
 
 class Shop:
@@ -127,21 +128,6 @@ async def test_cookies_of_one_crawl_open_the_next() -> None:
     assert {item["user"] for item in items} == set(Shop.USERS)
     assert report.ok
     assert report.pages == 2
-
-
-class Given(Spider):
-    """Fetches what it is given, one after the other."""
-
-    def __init__(self, requests: list[Request]) -> None:
-        super().__init__()
-        self.requests = requests
-
-    async def start(self) -> AsyncIterator[Request]:
-        for request in self.requests:
-            yield request
-
-    def parse(self, response: Response) -> Any:
-        yield {"user": response.get("h1"), "url": response.url}
 
 
 def cookie_of(request: web.BaseRequest) -> str:
