@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
-from scrapekit import formdata
+from scrapekit import formdata, urls
 from scrapekit.controls import (
     Control,
     choose,
@@ -59,6 +59,20 @@ def submission(
     for name, value in (extra or {}).items():
         entries += [Entry(name, text) for text in texts(name, value)]
     return _submit(attrs, entries, codec)
+
+
+def provenance(page: str, target: str, method: str) -> dict[str, str]:
+    """Where a form comes from, as browsers tell it and sites check it against forgery.
+
+    Referrer Policy, "strict-origin-when-cross-origin"; Fetch, "append a request Origin header".
+    """
+    origin = urls.origin(page)
+    headers = {"Origin": origin} if method == "POST" else {}
+    if urls.origin(target) == origin:
+        return headers | {"Referer": page}
+    if page.startswith("https:") and target.startswith("http:"):
+        return {"Origin": "null"} if headers else {}
+    return headers | {"Referer": f"{origin}/"}
 
 
 def _submit(attrs: Mapping[str, str], entries: list[Entry], codec: str) -> Submission:

@@ -80,41 +80,9 @@ def callback_name(callback: Callback | None) -> str | None:
 
 
 class _Draft:
-    """A Request in the making: `_fill` sets the attributes and makes it one.
-
-    A page has hundreds of links, and storing an attribute that isn't guarded costs a quarter.
-    """
+    """A Request in the making, whose attributes can still be set."""
 
     __slots__ = _FIELDS
-
-    def _fill(
-        self,
-        url: str,
-        callback: str | None,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        cookies: Mapping[str, str],
-        meta: Mapping[str, Any],
-        priority: int,
-        unique: bool,
-        session: str,
-        proxy: str | None,
-        depth: int,
-    ) -> None:
-        self.url = url
-        self.callback = callback
-        self.method = method
-        self.headers = headers
-        self.body = body
-        self.cookies = cookies
-        self.meta = meta
-        self.priority = priority
-        self.unique = unique
-        self.session = session
-        self.proxy = proxy
-        self.depth = depth
-        self.__class__ = Request
 
 
 @final
@@ -177,9 +145,9 @@ class Request(_Draft):
         if params:
             href = _with_params(href, params)
         payload, content_type = _payload(body, json, data)
-        fields = _table("headers", headers)
         if auth is not None:
-            _default_header(fields, "Authorization", authorization_of(auth))
+            authorization = authorization_of(auth)
+        fields = _table("headers", headers)
         if authorization:
             _default_header(fields, "Authorization", authorization)
         if content_type:
@@ -192,12 +160,8 @@ class Request(_Draft):
         own = _table("meta", meta)
         if not isinstance(priority, int):
             raise UsageError(f"a priority is an int, not {priority!r}")
-        if not isinstance(session, str):
-            raise UsageError(f"a session is named by a str, not {session!r}")
-        if proxy is not None:
-            check_proxy(proxy)
-        _set(self, "__class__", _Draft)
-        self._fill(
+        _check_way(session, proxy)
+        values_by_field = (
             href,
             callback_name(callback),
             _method(method or ("POST" if payload else "GET")),
@@ -211,6 +175,8 @@ class Request(_Draft):
             proxy,
             0,
         )
+        for set_, field in zip(_SETTERS, values_by_field, strict=True):
+            set_(self, field)
 
     @classmethod
     def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
@@ -231,14 +197,14 @@ class Request(_Draft):
             kept = values["headers"].items()
             values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
-        _set(request, "depth", depth)
+        _set_depth(request, depth)
         return request
 
     def at_depth(self, depth: int) -> Request:
         """This request, or a copy of it, as the crawl files it at `depth`."""
         if depth == self.depth:
             return self
-        return _filled(*self._values()[:-1], depth)
+        return _filled(*(*self._values()[:-1], depth))
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -263,14 +229,44 @@ class Request(_Draft):
         return f"<Request {self.method} {self.url}{callback}>"
 
 
-_set: Final = object.__setattr__
+_SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
+_set_depth: Final = _SETTERS[_FIELDS.index("depth")]
 
 
-def _filled(*values: Any) -> Request:
-    """A Request of values that are known to be right, in the order of the fields."""
-    request: Any = _Draft()
-    request._fill(*values)
-    return cast("Request", request)
+def _filled(
+    url: str,
+    callback: str | None,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    cookies: Mapping[str, str],
+    meta: Mapping[str, Any],
+    priority: int,
+    unique: bool,
+    session: str,
+    proxy: str | None,
+    depth: int,
+) -> Request:
+    """A Request of values that are known to be right, in the order of the fields.
+
+    A page has hundreds of links, and to store attributes that aren't guarded yet takes half the
+    time.
+    """
+    draft: Any = _Draft()
+    draft.url = url
+    draft.callback = callback
+    draft.method = method
+    draft.headers = headers
+    draft.body = body
+    draft.cookies = cookies
+    draft.meta = meta
+    draft.priority = priority
+    draft.unique = unique
+    draft.session = session
+    draft.proxy = proxy
+    draft.depth = depth
+    draft.__class__ = Request
+    return cast("Request", draft)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
@@ -309,6 +305,13 @@ def _check_cookies(cookies: Mapping[str, str]) -> None:
         # Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
         if not isinstance(value, str) or any(c < " " or c in ";\x7f" for c in value):
             raise UsageError(f"the value of cookie {name!r} must be a str without ';' on one line")
+
+
+def _check_way(session: str, proxy: str | None) -> None:
+    if not isinstance(session, str):
+        raise UsageError(f"a session is named by a str, not {session!r}")
+    if proxy is not None:
+        check_proxy(proxy)
 
 
 def _without_made_type(headers: Mapping[str, str]) -> dict[str, str]:
@@ -554,27 +557,13 @@ class Response:
         url = self.urljoin(made.action) if made.action else self.url
         if made.query is not None:
             url = f"{url.partition('?')[0]}?{made.query}"
-        headers = _provenance(self.url, url, made.method)
+        headers = forms.provenance(self.url, url, made.method)
         if made.content_type:
             headers["Content-Type"] = made.content_type
         headers |= options.pop("headers", None) or {}
         return self.follow(
             url, callback, method=made.method, body=made.body, headers=headers, **options
         )
-
-
-def _provenance(page: str, target: str, method: str) -> dict[str, str]:
-    """Where a form comes from, as browsers tell it and sites check it against forgery.
-
-    Referrer Policy, "strict-origin-when-cross-origin"; Fetch, "append a request Origin header".
-    """
-    origin = urls.origin(page)
-    headers = {"Origin": origin} if method == "POST" else {}
-    if urls.origin(target) == origin:
-        return headers | {"Referer": page}
-    if page.startswith("https:") and target.startswith("http:"):
-        return {"Origin": "null"} if headers else {}
-    return headers | {"Referer": f"{origin}/"}
 
 
 def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
