@@ -59,6 +59,10 @@ class XmlSitemap:
         parser.CharacterDataHandler = self._characters
         parser.StartDoctypeDeclHandler = self._refuse
         parser.EntityDeclHandler = self._refuse
+        # Newer versions of expat hold back what they have; the bound above makes that needless.
+        at_once = getattr(parser, "SetReparseDeferralEnabled", None)
+        if at_once is not None:
+            at_once(False)
         self._parser = parser
 
     def feed(self, data: bytes) -> None:
