@@ -17,6 +17,7 @@ import msgspec
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
+from scrapekit.cookies.jars import Jars
 from scrapekit.cookies.jars import State as Cookies
 from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
@@ -411,9 +412,10 @@ def prepare(
     """A crawl with settings and exports as they are; crawl() and run() make them first.
 
     `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
-    Raises SpiderError for what is no spider instance.
+    Raises SpiderError for what is no spider instance, UsageError for cookies that are none.
     """
     _check_spider(spider)
+    kept_cookies = Jars.checked(cookies or {})
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
@@ -429,7 +431,7 @@ def prepare(
             hand_over=hand_over,
             executor=executor,
         )
-        engine.cookies.restore(cookies or {})
+        engine.cookies.restore(kept_cookies)
         return engine
 
     return Crawl(spider, settings, clock=clock, make_engine=make_engine, iterated=iterated)

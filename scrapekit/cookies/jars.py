@@ -65,15 +65,19 @@ class Jars:
         return request.replace(headers={**others, "Cookie": header}, cookies=rest)
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
-        """All cookies as a plain value, for `restore`."""
+        """All cookies as a plain value; `restore(checked(...))` takes it back."""
         return {name: msgspec.to_builtins(list(jar)) for name, jar in self._jars.items()}
 
-    def restore(self, state: State) -> None:
-        """Take the cookies of a `state` in place of those there are. Raises UsageError."""
+    @staticmethod
+    def checked(state: State) -> dict[str, list[Cookie]]:
+        """The cookies of a `state`. Raises UsageError for what is none."""
         try:
-            cookies = msgspec.convert(state, dict[str, list[Cookie]])
+            return msgspec.convert(state, dict[str, list[Cookie]])
         except msgspec.ValidationError as exc:
             raise UsageError(f"these are no cookies that a crawl has exported: {exc}") from exc
+
+    def restore(self, cookies: Mapping[str, Sequence[Cookie]]) -> None:
+        """Take these cookies in place of those there are."""
         self._jars = {name: Jar(kept) for name, kept in cookies.items() if kept}
 
 

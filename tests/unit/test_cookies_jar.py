@@ -94,6 +94,24 @@ class TestWhereCookiesGo:
         assert sent(jar_of("a=1; Path=/", "a=2; Path=/a")) == "a=2; a=1"
 
 
+HOSTS = (
+    *("shop.test", "www.shop.test", "a.www.shop.test", "shopxtest", "other.test", "test"),
+    *("me.github.io", "you.github.io", "github.io", "io", "a.co.uk", "b.co.uk", "co.uk", "uk"),
+    *("127.0.0.1", "0.0.1", "localhost", "a.localhost", "[::1]", "xn--bcher-kva.test"),
+)
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_no_cookie_ever_leaves_what_somebody_registered(host: str) -> None:
+    for domain in (*HOSTS, "", ".", "..", f".{host}", f"{host}.", f"x.{host}"):
+        jar = jar_of(f"a=1; Path=/; Domain={domain}", url=f"http://{host}/")
+        for other in HOSTS:
+            if other != host and sent(jar, f"http://{other}/"):
+                assert urls.registrable_domain(other) == urls.registrable_domain(host)
+                assert not urls.is_address(host)
+                assert other.endswith(f".{domain.strip('.')}") or other == domain.strip(".")
+
+
 class TestSecureCookies:
     def test_plain_http_sets_none(self) -> None:
         assert not Jar().take("http://www.shop.test/", "a=1; Secure", NOW)

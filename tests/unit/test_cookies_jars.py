@@ -5,6 +5,7 @@ import json
 import pytest
 from multidict import CIMultiDict
 
+from scrapekit import Spider, crawl
 from scrapekit.cookies.jars import Jars
 from scrapekit.errors import UsageError
 from scrapekit.messages import Request, Response
@@ -73,7 +74,7 @@ def test_the_state_is_plain_and_restores() -> None:
     jars = jars_with("a=1; Max-Age=60", "b=2; Secure")
     jars.take("x", setting("c=3"), NOW)
     copy = Jars()
-    copy.restore(json.loads(json.dumps(jars.state())))
+    copy.restore(Jars.checked(json.loads(json.dumps(jars.state()))))
     assert copy.state() == jars.state()
     assert header(copy, Request(URL, session="x")) == "c=3"
     copy.restore({})
@@ -83,7 +84,9 @@ def test_the_state_is_plain_and_restores() -> None:
 @pytest.mark.parametrize("state", [[], {"": [{"name": "a"}]}, {"": {"a": "1"}}, {1: []}])
 def test_what_was_never_exported_is_refused(state: object) -> None:
     with pytest.raises(UsageError, match="these are no cookies that a crawl has exported"):
-        Jars().restore(state)  # type: ignore[arg-type]
+        Jars.checked(state)  # type: ignore[arg-type]
+    with pytest.raises(UsageError):
+        crawl(Spider(), cookies=state or [0])  # type: ignore[arg-type]
 
 
 def test_repr_shows_numbers_alone() -> None:
