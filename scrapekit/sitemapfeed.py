@@ -46,6 +46,8 @@ class SitemapFeed:
         """Every sitemap that was met, and how many indexes led there."""
         self._under_way: set[str] = set()
         self._arrived: deque[Response] = deque()
+        self._here: set[str] = set()
+        """Those of the sitemaps under way that have arrived, up to the end of their reading."""
         self._news = asyncio.Event()
 
     def __repr__(self) -> str:
@@ -66,13 +68,15 @@ class SitemapFeed:
 
     def take(self, response: Response) -> None:
         """A sitemap has come. Those of an earlier run that nobody waits for are passed over."""
-        if response.request.url in self._under_way:
+        url = response.request.url
+        if url in self._under_way and url not in self._here:
+            self._here.add(url)
             self._arrived.append(response)
 
     def settled(self, request: Request) -> None:
         """A visit is over, or a request wasn't let in: whether it came is known now."""
         if request.callback == SITEMAP:
-            if all(response.request.url != request.url for response in self._arrived):
+            if request.url not in self._here:
                 self._under_way.discard(request.url)
             self._news.set()
 
@@ -91,6 +95,7 @@ class SitemapFeed:
                         yield request
                     await asyncio.sleep(0)
                 self._under_way.discard(response.request.url)
+                self._here.discard(response.request.url)
             elif self._under_way:
                 self._news.clear()
                 await self._news.wait()
@@ -101,27 +106,32 @@ class SitemapFeed:
         """The requests for pages in steps of about a millisecond; further sitemaps are noted."""
         sitemap = Sitemap(response.body, response.url)
         level = self._levels[response.request.url] + 1
+        problems: dict[str, None] = {}
         for entries in sitemap:
             new = [entry.url for entry in entries if self._is_new_enough(entry)]
             if not sitemap.lists_sitemaps:
                 yield [page for url in new if (page := self._page(url)) is not None]
                 continue
-            for url in new:
-                self._want(url, level, response)
+            refusals = (self._want(url, level) for url in new)
+            problems |= dict.fromkeys(problem for problem in refusals if problem)
             yield []
+        # Once each, however many URLs it concerns.
+        for problem in problems:
+            self._tell(response, problem, 0)
         if sitemap.problem is not None:
             self._tell(response, sitemap.problem, sitemap.count)
 
-    def _want(self, url: str, level: int, by: Response | None = None) -> None:
+    def _want(self, url: str, level: int) -> str:
+        """Note a sitemap that isn't known yet; why it can't be, if so."""
         if url in self._levels:
-            return
-        if by is not None and level > _MAX_LEVELS:
-            self._tell(by, f"its indexes are nested deeper than {_MAX_LEVELS}", 0)
-        elif by is not None and len(self._levels) >= _MAX_SITEMAPS:
-            self._tell(by, f"there are more than {_MAX_SITEMAPS:,} sitemaps", 0)
-        else:
-            self._levels[url] = level
-            self._wanted.append(url)
+            return ""
+        if level > _MAX_LEVELS:
+            return f"its indexes are nested deeper than {_MAX_LEVELS}"
+        if len(self._levels) >= _MAX_SITEMAPS:
+            return f"there are more than {_MAX_SITEMAPS:,} sitemaps"
+        self._levels[url] = level
+        self._wanted.append(url)
+        return ""
 
     def _page(self, url: str) -> Request | None:
         if not self.rules:

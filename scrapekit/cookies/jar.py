@@ -115,7 +115,10 @@ class Jar:
         """Whether plain http would change a secure cookie (RFC 6265bis, 5.7, step 15)."""
         if url.startswith("https:"):
             return False
-        related = (known for name in _and_parents(cookie.domain) for known in self._of(name))
+        domains = list(_and_parents(cookie.domain))
+        if not cookie.host_only:
+            domains += [name for name in self._domains if name.endswith(f".{cookie.domain}")]
+        related = (known for name in domains for known in self._of(name))
         return any(
             known.secure and known.name == cookie.name and _covers(known.path, cookie.path)
             for known in related

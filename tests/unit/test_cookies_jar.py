@@ -124,6 +124,12 @@ class TestSecureCookies:
         assert not jar.take("http://www.shop.test/x/y", line, NOW)
         assert sent(jar) == "a=1"
 
+    def test_plain_http_does_not_set_one_beside_it_from_further_up(self) -> None:
+        jar = jar_of("a=1; Secure; Path=/")
+        assert not jar.take("http://shop.test/", "a=evil; Domain=shop.test", NOW)
+        assert jar.take("http://shop.test/", "a=own", NOW)
+        assert sent(jar) == "a=1"
+
     def test_plain_http_may_set_others(self) -> None:
         jar = jar_of("a=1; Secure; Path=/login")
         assert jar.take("http://www.shop.test/", "a=2", NOW)

@@ -76,11 +76,32 @@ async def test_a_circle_of_indexes_is_gone_through_once() -> None:
 
 
 async def test_indexes_are_followed_three_deep() -> None:
-    pages = {f"/{n}": index(f"/{n + 1}") for n in range(9)}
+    pages = {f"/{n}": index(f"/{n + 1}", f"/{n + 1}?again") for n in range(9)}
     bench = Bench({"/sitemap.xml": index("/0"), **pages})
     assert await bench.paths() == []
-    assert bench.asked == ["/sitemap.xml", "/0", "/1", "/2"]
+    assert bench.asked == ["/sitemap.xml", "/0", "/1", "/1?again", "/2", "/2?again"]
     assert bench.errors == ["the sitemap https://shop.test/2: its indexes are nested deeper than 3"]
+
+
+async def test_one_that_is_read_counts_as_under_way_to_its_end() -> None:
+    bench = Bench({"/sitemap.xml": index(*(f"/{n}" for n in range(9)))})
+    requests = bench.feed.requests()
+    bench.answer(await anext(requests))
+    first, *others = [await anext(requests) for _ in range(4)]
+    body = urlset("/a", "/b").encode()
+    bench.feed.take(Response(first.url, 200, None, body, first))
+    assert (await anext(requests)).url.endswith("/a")
+    # Only now is its visit over.
+    bench.feed.settled(first)
+    bench.feed.take(Response(first.url, 200, None, body, first))
+    assert [(await anext(requests)).url[-2:] for _ in range(2)] == ["/b", "/4"]
+    fifth = asyncio.ensure_future(anext(requests))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not fifth.done()
+    bench.feed.settled(others[0])
+    assert (await fifth).url.endswith("/5")
+    await requests.aclose()
 
 
 async def test_one_that_cannot_be_had_holds_up_no_other() -> None:
