@@ -17,6 +17,8 @@ import msgspec
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
+from scrapekit.cookies.jars import Jars
+from scrapekit.cookies.jars import State as Cookies
 from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
@@ -101,6 +103,14 @@ class Crawl:
     def in_flight(self) -> int:
         """Pages in the making."""
         return self._engine.in_flight if self._engine else 0
+
+    @property
+    def cookies(self) -> Cookies:
+        """What sites have set so far, by session ("" is the crawl's own): a plain value.
+
+        It can be stored as JSON, and given to another crawl: `crawl(..., cookies=run.cookies)`.
+        """
+        return self._engine.cookies.state() if self._engine else {}
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait.
@@ -260,14 +270,15 @@ def crawl(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
 ) -> Crawl:
     """A crawl to be used in `async with`, and iterated for its items.
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane, as the setting of that name does. The others take the place of a part: see
-    their protocols.
+    process lane, as the setting of that name does. `cookies` are those of an earlier crawl. The
+    others take the place of a part: see their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
@@ -281,6 +292,7 @@ def crawl(
         transport=transport,
         clock=clock,
         executor=executor,
+        cookies=cookies,
         iterated=True,
     )
 
@@ -394,19 +406,21 @@ def prepare(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
     iterated: bool = True,
 ) -> Crawl:
     """A crawl with settings and exports as they are; crawl() and run() make them first.
 
     `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
-    Raises SpiderError for what is no spider instance.
+    Raises SpiderError for what is no spider instance, UsageError for cookies that are none.
     """
     _check_spider(spider)
     _check_not_in_worker()
+    kept_cookies = Jars.checked(cookies or {})
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
-        return Engine(
+        engine = Engine(
             spider,
             settings,
             frontier=frontier or MemoryFrontier(),
@@ -418,6 +432,8 @@ def prepare(
             hand_over=hand_over,
             executor=executor,
         )
+        engine.cookies.restore(kept_cookies)
+        return engine
 
     return Crawl(spider, settings, clock=clock, make_engine=make_engine, iterated=iterated)
 
@@ -475,5 +491,6 @@ def _why_none(report: Report) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
         return f"; requests dropped: {reasons}"
     if report.reason == "finished":
-        return ": the spider gave no start requests; set start_urls, or write start()"
+        why = "the spider gave no start requests"
+        return f": {why}; set start_urls or sitemap_urls, or write start()"
     return ""

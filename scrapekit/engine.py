@@ -18,6 +18,7 @@ from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
+from scrapekit.cookies.jars import Jars
 from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errors import (
@@ -27,6 +28,7 @@ from scrapekit.errors import (
     CrawlError,
     OutputError,
     Refused,
+    SitemapError,
 )
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
@@ -44,6 +46,7 @@ from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
+from scrapekit.sitemapfeed import SitemapFeed, each_callback
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.starts import check as check_starts
 from scrapekit.starts import starts
@@ -123,6 +126,7 @@ class Engine:
             max_parse_s=settings.max_parse_s,
         )
         self._callbacks = Callbacks(spider, self._lanes)
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(settings, self._scope, self._pipeline, self._tell)
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
@@ -142,7 +146,7 @@ class Engine:
             try:
                 response = await self._fetcher.fetch(request, account)
                 self._check_status(response)
-                results = await self._callbacks.call(request.callback, response)
+                results = await self._results(request, response)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
                 results = []
@@ -154,9 +158,11 @@ class Engine:
                 results = await self._fail(lease, error, response)
             outcome = await self._outcomes.make(lease, response, results)
             async with self._visiting.held_off():
-                new = await self._scheduler.commit(outcome, is_page=response is not None)
+                is_page = response is not None and not self._sitemaps.takes(request)
+                new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
                 self._fetcher.settled(request)
+                self._sitemaps.settled(request)
                 await self._delivery.deliver(outcome)
             if self._outcomes.enough:
                 self.stop("max_items")
@@ -229,6 +235,11 @@ class Engine:
         """Visits under way."""
         return self._frontier.leased
 
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far, by session."""
+        return self._fetcher.cookies
+
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
         if not self._scheduler.closed:
@@ -256,6 +267,9 @@ class Engine:
                 self._leaving("lifespan", partial(span.__aexit__, None, None, None))
             )
             check_starts(self.spider)
+            self._sitemaps.prepare()
+            for name in each_callback(self._sitemaps.rules):
+                self._callbacks.resolve(name)
             self._scope.limit_to(self.spider.allowed_domains)
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
             stack.push_async_callback(self._end_executor)
@@ -354,14 +368,38 @@ class Engine:
                 if self._scheduler.closed:
                     break
 
+        await self._pull_sitemaps()
+
+    async def _pull_sitemaps(self) -> None:
+        for url in self._sitemaps.roots:
+            self._add_start(url)
+        async with aclosing(self._sitemaps.requests()) as requests:
+            async for request in requests:
+                # What a site lists is no word of the user's: it widens nothing.
+                if not await self._file_start(request):
+                    self._sitemaps.settled(request)
+                await self._scheduler.room()
+                if self._scheduler.closed:
+                    break
+
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
-        self._scope.add_start(request.url)
-        self._fetcher.add_start(request.url)
+        self._add_start(request.url)
+        await self._file_start(request)
+
+    def _add_start(self, url: str) -> None:
+        """The origin of what the user starts with is in scope and gets the credentials."""
+        self._scope.add_start(url)
+        self._fetcher.add_start(url)
+
+    async def _file_start(self, request: Request) -> bool:
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
         elif not await self._scheduler.add([request.at_depth(0)]):
             self._tell.dropped("duplicate", 1, request.url)
+        else:
+            return True
+        return False
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -393,9 +431,19 @@ class Engine:
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
 
+    async def _results(self, request: Request, response: Response) -> list[Any]:
+        if self._sitemaps.takes(request):
+            self._sitemaps.take(response)
+            return []
+        return await self._callbacks.call(request.callback, response)
+
+    def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
+        self._tell.failed(failure(error, "fetch", request=request))
+
     def _check_status(self, response: Response) -> None:
         accepted = accepts(response.status, self.settings)
-        self._tell.fetched(response, accepted=accepted)
+        is_page = accepted and not self._sitemaps.takes(response.request)
+        self._tell.fetched(response, accepted=is_page)
         if not accepted:
             raise bad_status(response)
 

@@ -37,7 +37,7 @@ class PageFetched(Event, frozen=True, kw_only=True):
 
     response: Response
     accepted: bool
-    """Whether it goes to its callback: status 2xx, or one of `accept_statuses`."""
+    """Whether it goes to its callback: status 2xx, or one of `accept_statuses`, and no sitemap."""
 
 
 class PageDone(Event, frozen=True, kw_only=True):

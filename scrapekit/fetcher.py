@@ -10,6 +10,7 @@ from typing import Final
 from scrapekit import guard, robots, urls
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.clock import Clock
+from scrapekit.cookies.jars import Jars
 from scrapekit.errors import (
     BadStatus,
     FetchTimeout,
@@ -20,6 +21,7 @@ from scrapekit.errors import (
 )
 from scrapekit.messages import Request, Response
 from scrapekit.robots import Robots
+from scrapekit.sending import Sender
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
 
@@ -38,7 +40,7 @@ Check = Callable[[Request, Request], Awaitable[None]]
 class Fetcher:
     """Fetches pages as the rules of one crawl allow.
 
-    `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
+    `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay.
     """
 
@@ -49,24 +51,28 @@ class Fetcher:
         settings: Settings,
         clock: Clock,
         *,
-        seen: Callable[[str], bool],
+        seen: Callable[[str, str], bool],
         meet: Callable[[str, float], None],
     ) -> None:
-        self._transport = transport
+        self._sender = Sender(transport, settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
         self._seen = seen
         self._meet = meet
-        self._credentials = guard.Credentials(settings.headers, settings.cookies)
-        self._claims: dict[str, str] = {}
-        """Targets of redirects under way, and the URLs that were redirected there."""
+        self._claims: dict[tuple[str, str], str] = {}
+        """Targets of redirects under way, by session, and the URLs that were redirected there."""
         self._robots: dict[str, asyncio.Task[Robots]] = {}
         self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings."""
-        self._credentials.add_start(url)
+        self._sender.add_start(url)
+
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far; it can be exported and restored."""
+        return self._sender.cookies
 
     async def fetch(self, request: Request, account: Account) -> Response:
         """The page at the end of the redirects, within `timeout_s`; waits for room in the budget
@@ -83,7 +89,8 @@ class Fetcher:
     def settled(self, request: Request) -> None:
         """The visit of a request is over: its redirects are no longer under way."""
         if self._claims:
-            self._claims = {to: by for to, by in self._claims.items() if by != request.url}
+            own = request.session, request.url
+            self._claims = {to: by for to, by in self._claims.items() if (to[0], by) != own}
 
     async def aclose(self) -> None:
         """End what is under way to robots.txt files."""
@@ -96,9 +103,10 @@ class Fetcher:
         self, request: Request, account: Account, check: Check, limit: int
     ) -> Response:
         first, started, passed = request, self._clock.now(), [request.url]
+        other_cookies = False
         while True:
             await check(request, first)
-            response = await self._transport.fetch(self._credentials.dress(request), account)
+            response = await self._sender.send(request, account)
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
                 elapsed_s = self._clock.now() - started
@@ -106,7 +114,9 @@ class Fetcher:
             request = guard.redirect(request, response.url, response.status, location)
             if len(passed) > limit:
                 raise RedirectError(f"more than {limit} redirects", url=first.url)
-            if request.url in passed and request.method == "GET":
+            # With a cookie that was set on the way, the same page may well be another.
+            other_cookies |= self._settings.keep_cookies and "Set-Cookie" in response.headers
+            if request.url in passed and request.method == "GET" and not other_cookies:
                 raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
             passed.append(request.url)
 
@@ -123,16 +133,17 @@ class Fetcher:
 
     async def _check(self, request: Request, first: Request) -> None:
         self._scope.check(request.url)
-        if request is not first and first.method == "GET" and first.unique:
-            self._check_duplicate(request.url, first.url)
+        if request.url != first.url and first.method == "GET" and first.unique:
+            self._check_duplicate(request.url, first)
         if self._settings.obey_robots:
             rules = await self._rules(urls.origin(request.url))
             if not rules.allows(request.url):
                 raise Refused("robots", url=request.url)
 
-    def _check_duplicate(self, url: str, by: str) -> None:
+    def _check_duplicate(self, url: str, by: Request) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""
-        if self._seen(url) or self._claims.setdefault(url, by) != by:
+        claim = by.session, url
+        if self._seen(url, by.session) or self._claims.setdefault(claim, by.url) != by.url:
             raise Refused("duplicate", url=url)
 
     async def _rules(self, origin: str) -> Robots:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn, final, overload
+from typing import Any, Final, Literal, NoReturn, cast, final, overload
 from urllib.parse import urlencode
 
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from scrapekit import charset, urls
+from scrapekit import charset, forms, urls
+from scrapekit.authority import authorization_of, check_proxy
 from scrapekit.document import Document, Element
 from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError
 
@@ -30,6 +31,8 @@ _FIELDS: Final = (
     "meta",
     "priority",
     "unique",
+    "session",
+    "proxy",
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
@@ -75,18 +78,26 @@ def callback_name(callback: Callback | None) -> str | None:
     )
 
 
+class _Draft:
+    """A Request in the making, whose attributes can still be set."""
+
+    __slots__ = _FIELDS
+
+
 @final
-class Request:
+class Request(_Draft):
     """One page to fetch, and the callback that gets it.
 
     Besides the attributes below, the constructor takes `params` (added to the URL's query),
     `json` (encoded as the body) and `data` (a mapping or pairs, sent as a form). A body makes the
-    default method POST. User name and password in the URL become an Authorization header.
+    default method POST. User name and password in the URL become an Authorization header, and so
+    does `auth`: `("name", "password")`, "name:password" or "Bearer TOKEN". Only the request's own
+    origin gets it.
 
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
 
-    __slots__ = _FIELDS
+    __slots__ = ()
 
     url: str
     """Absolute, in WHATWG canonical form, without fragment and without user name or password."""
@@ -102,6 +113,11 @@ class Request:
     """Higher goes first; 0 by default."""
     unique: bool
     """False: fetch it even if the crawl has seen it."""
+    session: str
+    """Whose cookies it uses: requests of one name share a cookie jar, and no other; "" by default.
+    The requests that `Response.follow` and the like make stay in the session of their page."""
+    proxy: str | None
+    """The HTTP proxy for this request, in place of those of the settings."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
 
@@ -120,11 +136,16 @@ class Request:
         meta: Mapping[str, Any] | None = None,
         priority: int = 0,
         unique: bool = True,
+        session: str = "",
+        auth: str | tuple[str, str] | None = None,
+        proxy: str | None = None,
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
             href = _with_params(href, params)
         payload, content_type = _payload(body, json, data)
+        if auth is not None:
+            authorization = authorization_of(auth)
         fields = _table("headers", headers)
         if authorization:
             _default_header(fields, "Authorization", authorization)
@@ -138,7 +159,8 @@ class Request:
         own = _table("meta", meta)
         if not isinstance(priority, int):
             raise UsageError(f"a priority is an int, not {priority!r}")
-        self._fill(
+        _check_way(session, proxy)
+        values_by_field = (
             href,
             callback_name(callback),
             _method(method or ("POST" if payload else "GET")),
@@ -148,39 +170,19 @@ class Request:
             _Fixed(own) if own else _NONE,
             priority,
             unique,
+            session,
+            proxy,
             0,
         )
-
-    def _fill(
-        self,
-        url: str,
-        callback: str | None,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        cookies: Mapping[str, str],
-        meta: Mapping[str, Any],
-        priority: int,
-        unique: bool,
-        depth: int,
-    ) -> None:
-        _set_url(self, url)
-        _set_callback(self, callback)
-        _set_method(self, method)
-        _set_headers(self, headers)
-        _set_body(self, body)
-        _set_cookies(self, cookies)
-        _set_meta(self, meta)
-        _set_priority(self, priority)
-        _set_unique(self, unique)
-        _set_depth(self, depth)
+        for set_, field in zip(_SETTERS, values_by_field, strict=True):
+            set_(self, field)
 
     @classmethod
-    def link(cls, url: str, callback: str | None, depth: int) -> Request:
+    def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
-        request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth)
-        return request
+        return _filled(
+            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, depth
+        )
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
@@ -190,6 +192,9 @@ class Request:
             values.pop("body")
             if "body" not in changes:
                 values["headers"] = _without_made_type(self.headers)
+        if changes.get("auth") is not None:
+            kept = values["headers"].items()
+            values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
         _set_depth(request, depth)
         return request
@@ -198,7 +203,7 @@ class Request:
         """This request, or a copy of it, as the crawl files it at `depth`."""
         if depth == self.depth:
             return self
-        return _restore_request(*self._values()[:-1], depth)
+        return _filled(*(*self._values()[:-1], depth))
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -210,7 +215,7 @@ class Request:
         raise AttributeError("a Request can't be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_request, self._values()
+        return _filled, self._values()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Request) and self._values() == other._values()
@@ -223,26 +228,44 @@ class Request:
         return f"<Request {self.method} {self.url}{callback}>"
 
 
-# The slots' own setters: several times faster than object.__setattr__, and a page has
-# hundreds of links.
-(
-    _set_url,
-    _set_callback,
-    _set_method,
-    _set_headers,
-    _set_body,
-    _set_cookies,
-    _set_meta,
-    _set_priority,
-    _set_unique,
-    _set_depth,
-) = (vars(Request)[name].__set__ for name in _FIELDS)
+_SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
+_set_depth: Final = _SETTERS[_FIELDS.index("depth")]
 
 
-def _restore_request(*values: Any) -> Request:
-    request = Request.__new__(Request)
-    request._fill(*values)
-    return request
+def _filled(
+    url: str,
+    callback: str | None,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    cookies: Mapping[str, str],
+    meta: Mapping[str, Any],
+    priority: int,
+    unique: bool,
+    session: str,
+    proxy: str | None,
+    depth: int,
+) -> Request:
+    """A Request of values that are known to be right, in the order of the fields.
+
+    A page has hundreds of links, and to store attributes that aren't guarded yet takes half the
+    time.
+    """
+    draft: Any = _Draft()
+    draft.url = url
+    draft.callback = callback
+    draft.method = method
+    draft.headers = headers
+    draft.body = body
+    draft.cookies = cookies
+    draft.meta = meta
+    draft.priority = priority
+    draft.unique = unique
+    draft.session = session
+    draft.proxy = proxy
+    draft.depth = depth
+    draft.__class__ = Request
+    return cast("Request", draft)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
@@ -281,6 +304,13 @@ def _check_cookies(cookies: Mapping[str, str]) -> None:
         # Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
         if not isinstance(value, str) or any(c < " " or c in ";\x7f" for c in value):
             raise UsageError(f"the value of cookie {name!r} must be a str without ';' on one line")
+
+
+def _check_way(session: str, proxy: str | None) -> None:
+    if not isinstance(session, str):
+        raise UsageError(f"a session is named by a str, not {session!r}")
+    if proxy is not None:
+        check_proxy(proxy)
 
 
 def _without_made_type(headers: Mapping[str, str]) -> dict[str, str]:
@@ -493,6 +523,7 @@ class Response:
         `options` are those of Request. Raises InvalidURL, also for an element without a link.
         """
         href = link if isinstance(link, str) else _link_of(link)
+        options.setdefault("session", self.request.session)
         return Request(self.urljoin(href), callback, **options).at_depth(self.request.depth + 1)
 
     def follow_all(
@@ -505,18 +536,53 @@ class Response:
     ) -> list[Request]:
         """A Request for each distinct link that the query finds; see `links` and `follow`."""
         hrefs = self.links(query, skip_nofollow=skip_nofollow)
-        name, depth = callback_name(callback), self.request.depth + 1
+        name, depth, session = callback_name(callback), self.request.depth + 1, self.request.session
         if options:
+            options.setdefault("session", session)
             return [Request(href, name, **options).at_depth(depth) for href in hrefs]
         return [
-            Request.link(href, name, depth) if "@" not in href else _plain(href, name, depth)
+            Request.link(href, name, depth, session)
+            if "@" not in href
+            else _plain(href, name, depth, session)
             for href in hrefs
         ]
 
+    def form(
+        self,
+        query: str = "form",
+        data: Mapping[str, Any] | None = None,
+        *,
+        click: str | Literal[False] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> Request:
+        """The Request that a browser makes when it submits a form of this page.
 
-def _plain(href: str, callback: str | None, depth: int) -> Request:
+        `query` finds the form, or something in it. `data` has values by field name: a str or a
+        number; True or False for a checkbox; a list for several values; None to leave the field
+        out. All other fields keep what the page says, hidden ones too. The first button is pressed,
+        unless `click` is a query for another one, False for none, or `data` names a button with
+        its value. `extra` adds fields that the page doesn't have. `options` are those of Request.
+
+        Raises FormError, a UsageError, for what isn't there: it names what comes nearest.
+        """
+        made = forms.submission(self.document, query, data or {}, click=click, extra=extra)
+        url = self.urljoin(made.action) if made.action else self.url
+        if made.query is not None:
+            url = f"{url.partition('?')[0]}?{made.query}"
+        headers = forms.provenance(self.url, url, made.method)
+        if made.content_type:
+            headers["Content-Type"] = made.content_type
+        headers |= options.pop("headers", None) or {}
+        return self.follow(
+            url, callback, method=made.method, body=made.body, headers=headers, **options
+        )
+
+
+def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
     # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback).at_depth(depth)
+    return Request(href, callback, session=session).at_depth(depth)
 
 
 def _link_of(element: Element) -> str:

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from scrapekit._version import __version__
+from scrapekit.authority import AUTH_PATTERN, AUTH_TITLE, PROXY_PATTERN
 from scrapekit.errors import SettingsError, did_you_mean
 
 # Bounded by a year, because infinite waits overflow in some timers.
@@ -44,10 +45,14 @@ _Product = Annotated[
 _ProxyURL = Annotated[
     str,
     Meta(
-        pattern=r"\A(?i:https?)://([^\s/?#@]*@)?([^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?\Z",
+        pattern=PROXY_PATTERN,
         title="a URL like http://user:password@host:port",
     ),
 ]
+_Origin = Annotated[
+    str, Meta(pattern=r"\A(?i:https?)://[^\s/?#@]+/?\Z", title="an origin like https://host")
+]
+_Auth = Annotated[str, Meta(pattern=AUTH_PATTERN, title=AUTH_TITLE)]
 
 
 # A custom type of msgspec's can't be one of several, so `check` looks at it.
@@ -125,10 +130,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Mapping[_Token, _CookieValue],
         Meta(description="Cookies to send; they go to the start requests' origins only."),
     ] = msgspec.field(default_factory=dict)
+    keep_cookies: Annotated[
+        bool, Meta(description="Send back the cookies that sites set, within a session.")
+    ] = True
+    auth: Annotated[
+        Mapping[_Origin, _Auth],
+        Meta(description="The Authorization that each origin gets, and no other."),
+    ] = msgspec.field(default_factory=dict)
     proxy: Annotated[
         _ProxyURL | None,
         Meta(description="The HTTP proxy for all requests, with its credentials, if any."),
     ] = None
+    proxies: Annotated[
+        tuple[_ProxyURL, ...],
+        Meta(description="HTTP proxies by turns, in place of `proxy`; one that fails sits out."),
+    ] = ()
+    proxy_bench_s: Annotated[
+        _Pause,
+        Meta(description="How long a proxy that fails sits out at first, in seconds."),
+    ] = 30.0
     accept_statuses: Annotated[
         tuple[_Status, ...],
         Meta(description="Statuses outside 2xx that are handed to callbacks."),
@@ -267,16 +287,20 @@ _HIDDEN: Final = "***"
 
 
 def redact(name: str, value: object) -> object:
-    """`value` as it may be shown: no cookies, no credentials in headers or the proxy's URL."""
-    if name == "proxy":
+    """`value` as it may be shown: no cookies, no credentials in headers, URLs or `auth`."""
+    if name == "proxies" and isinstance(value, (list, tuple)):
+        return tuple(map(_without_userinfo, value))
+    if name in {"proxy", "proxies"}:
         return _without_userinfo(value)
-    if name not in {"headers", "cookies"}:
+    if name not in {"headers", "cookies", "auth"}:
         return value
     if not isinstance(value, Mapping):
         return _HIDDEN
-    everything = name == "cookies"
+    everything = name in {"cookies", "auth"}
     return {
-        key: _HIDDEN if everything or _SECRET_HEADER.search(str(key)) else content
+        _without_userinfo(key): _HIDDEN
+        if everything or _SECRET_HEADER.search(str(key))
+        else content
         for key, content in value.items()
     }
 

@@ -13,6 +13,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
@@ -77,9 +78,17 @@ class Spider:
     name: str = ""
     """Defaults to the class name in snake case."""
     start_urls: Sequence[str] = ()
+    sitemap_urls: Sequence[str] = ()
+    """Sitemaps, sitemap indexes, RSS or Atom feeds, lists of URLs, also as .gz; of a robots.txt
+    its `Sitemap:` lines. What they list is requested after the start requests, as there is room."""
+    sitemap_rules: Sequence[tuple[str, Any]] = ()
+    """Pairs of a regular expression and a callback: the first that is found in a URL of a sitemap
+    says who gets the page; a URL without any is left out. No rules: all go to `parse`."""
+    sitemap_since: str | datetime | None = None
+    """Leave out what a sitemap says was last changed before ("2026-11-26", UTC)."""
     allowed_domains: Sequence[str] | None = None
     """Hosts below these domains may be fetched. None: the registrable domains of the start
-    requests. ["*"]: anywhere."""
+    requests and of `sitemap_urls`. ["*"]: anywhere."""
     settings: Mapping[str, Any] | Settings | None = None
     """Settings of this spider; those given to crawl(), run() or -s win."""
     pipeline: Sequence[Any] = ()

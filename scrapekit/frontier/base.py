@@ -27,7 +27,7 @@ class Outcome:
     requests: Sequence[Request] = ()
     items: Sequence[Any] = ()
     aliases: Sequence[str] = ()
-    """Other URLs of the same page, which needn't be fetched any more."""
+    """Other URLs of the same page, which needn't be fetched any more in its session."""
 
 
 @dataclass(slots=True)
@@ -64,8 +64,8 @@ class Frontier(Protocol):
     def lease(self, origin: str, now: float) -> Lease | None:
         """Hand out the head, if it may go now. Doesn't wait."""
 
-    def has_seen(self, url: str) -> bool:
-        """Whether a GET of this canonical URL was ever filed."""
+    def has_seen(self, url: str, session: str = "") -> bool:
+        """Whether a GET of this canonical URL was ever filed in that session."""
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         """Settle a lease with its outcome; return those of its requests that are new."""

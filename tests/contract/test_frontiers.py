@@ -91,6 +91,8 @@ async def test_a_request_comes_back_as_it_was_filed(frontier: Frontier) -> None:
         meta={"page": 1, "tags": ["x"]},
         priority=-3,
         unique=False,
+        session="ann",
+        proxy="http://me:pass@proxy.test:3128",
     ).at_depth(4)
     (new,) = await frontier.add([request])
     assert new == request
@@ -121,6 +123,20 @@ async def test_method_and_body_make_another_request(frontier: Frontier) -> None:
         Request(f"{A}/", body=b"2"),
     ]
     assert list(await frontier.add([*requests, *requests])) == requests
+
+
+async def test_each_session_has_pages_of_its_own(frontier: Frontier) -> None:
+    names = ("ann", "ann", "bob", "")
+    new = await frontier.add([Request(f"{A}/", session=name) for name in names])
+    assert [request.session for request in new] == ["ann", "bob", ""]
+    assert frontier.has_seen(f"{A}/", "ann")
+    assert not frontier.has_seen(f"{A}/", "eve")
+    ann, bob = lease(frontier), lease(frontier)
+    assert (ann.request.session, bob.request.session) == ("ann", "bob")
+    await frontier.commit(Outcome(ann, aliases=[f"{A}/home"]))
+    assert frontier.has_seen(f"{A}/home", "ann")
+    assert not frontier.has_seen(f"{A}/home", "bob")
+    assert not frontier.has_seen(f"{A}/home")
 
 
 async def test_what_need_not_be_unique_is_filed_again_and_remembered(frontier: Frontier) -> None:
