@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import anyio
 
-from scrapekit import quarantine, retry
+from scrapekit import quarantine, retry, urls
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
@@ -20,6 +20,7 @@ from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
 from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
+from scrapekit.errands import Errands
 from scrapekit.errors import (
     BadStatus,
     CallbackCrashed,
@@ -27,26 +28,31 @@ from scrapekit.errors import (
     CrawlError,
     OutputError,
     Refused,
+    RobotsUnavailable,
 )
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
 from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
-from scrapekit.frontier.base import Frontier, Lease
+from scrapekit.frontier.base import Frontier, Hop, Lease
 from scrapekit.guard import Scope
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.stalls import StallWatch
+from scrapekit.limits import LimitsTable
 from scrapekit.messages import Request, Response
 from scrapekit.outcomes import Outcomes
 from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
-from scrapekit.scheduler import Scheduler
+from scrapekit.robots import RobotsBook
+from scrapekit.scheduler import Errand, Scheduler
 from scrapekit.settings import Settings
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
+from scrapekit.standing import SharedLimits
 from scrapekit.starts import check as check_starts
 from scrapekit.starts import starts
 from scrapekit.transport.base import Transport
+from scrapekit.traps import Traps
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -71,6 +77,7 @@ class Engine:
         observers: Iterable[Observer] = (),
         hand_over: HandOver | None = None,
         executor: Executor | None = None,
+        shared_limits: SharedLimits | None = None,
     ) -> None:
         self.spider = spider
         self.settings = settings
@@ -80,6 +87,7 @@ class Engine:
         self._clock = clock
         self._executor = executor
         self._workers = 0
+        self._stalls: StallWatch | None = None
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -91,25 +99,40 @@ class Engine:
         self._tell = Announcer(observers, clock)
         self._scope = Scope(spider.allowed_domains)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
+        self._robots = RobotsBook(settings.user_agent)
+        self._politeness = Politeness(
+            LimitsTable(settings).of, shared=shared_limits, freed=self._freed
+        )
         self._scheduler = Scheduler(
             frontier,
-            Politeness(
-                concurrency=settings.concurrency_per_origin,
-                delay_s=settings.delay_s,
-                shy=settings.obey_robots,
-            ),
+            self._politeness,
             clock,
             grow=self._grow,
             backlog=max(64, 2 * settings.concurrency),
             max_pages=settings.max_pages,
+            unknown=self._unknown if settings.obey_robots else None,
         )
+        self._traps = Traps(settings, clock.now) if settings.traps else None
+        self._retry_budget = retry.RetryBudget()
         self._fetcher = Fetcher(
             transport,
             self._scope,
             settings,
             clock,
             seen=frontier.has_seen,
-            meet=self._scheduler.meet,
+            listener=self._politeness,
+            robots=self._robots if settings.obey_robots else None,
+            traps=self._traps,
+            lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
+        )
+        self._errands = Errands(
+            self._fetcher,
+            self._scheduler,
+            self._politeness,
+            self._robots,
+            settings,
+            clock,
+            self._tell,
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -136,8 +159,13 @@ class Engine:
         request, response = lease.request, None
         with self._budget.account() as account:
             try:
-                response = await self._fetcher.fetch(request, account)
+                answer = await self._fetcher.fetch(lease, account)
+                if isinstance(answer, Hop):
+                    await self._scheduler.forward(lease, answer)
+                    return
+                response = answer
                 self._check_status(response)
+                self._scheduler.arrived(lease)
                 results = await self._callbacks.call(request.callback, response)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
@@ -152,7 +180,7 @@ class Engine:
             async with self._visiting.held_off():
                 new = await self._scheduler.commit(outcome, is_page=response is not None)
                 self._tell.done(outcome, new)
-                self._fetcher.settled(request)
+                self._fetcher.settled(lease)
                 await self._delivery.deliver(outcome)
             if self._outcomes.enough:
                 self.stop("max_items")
@@ -218,12 +246,12 @@ class Engine:
     @property
     def pending(self) -> int:
         """Requests that wait."""
-        return self._frontier.pending
+        return self._frontier.pending + self._scheduler.hops
 
     @property
     def in_flight(self) -> int:
         """Visits under way."""
-        return self._frontier.leased
+        return self._frontier.leased - self._scheduler.hops
 
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
@@ -257,7 +285,6 @@ class Engine:
             stack.enter_context(self._stall_watch())
             stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
-            stack.push_async_callback(self._fetcher.aclose)
             await self._pipeline.__aenter__()
             stack.push_async_exit(
                 self._leaving("pipeline", partial(self._pipeline.__aexit__, None, None, None))
@@ -295,7 +322,7 @@ class Engine:
         watch = StallWatch(
             threshold_s, self._tell.stalled, threads_busy=lambda: self._lanes.threads_busy
         )
-        self._lanes.watch = watch
+        self._lanes.watch = self._stalls = watch
         watch.start()
         try:
             yield
@@ -339,7 +366,7 @@ class Engine:
         self._fetcher.add_start(request.url)
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
-        elif not await self._scheduler.add([request.at_depth(0)]):
+        elif not await self._scheduler.add([request.at_depth(0).filed_at(self._clock.now())]):
             self._tell.dropped("duplicate", 1, request.url)
 
     def _grow(self, count: int) -> None:
@@ -362,8 +389,11 @@ class Engine:
     async def _work(self) -> None:
         try:
             with self._visiting.task(), self._no_strays():
-                while (lease := await self._scheduler.next()) is not None:
-                    await self.visit(lease)
+                while (turn := await self._scheduler.next()) is not None:
+                    if isinstance(turn, Errand):
+                        await self._errands.run(turn)
+                    else:
+                        await self.visit(turn)
                     if not self._scheduler.closed:
                         await self._lanes.room()
         finally:
@@ -377,16 +407,26 @@ class Engine:
         self._tell.fetched(response, accepted=accepted)
         if not accepted:
             raise bad_status(response)
+        self._retry_budget.came(urls.origin(response.url))
+        if self._traps is not None and response.request.unique:
+            self._traps.came(response.url, response.body)
+
+    def _unknown(self, origin: str) -> bool:
+        return self._robots.unknown(origin, self._clock.now())
+
+    def _freed(self, origin: str) -> None:
+        self._scheduler.freed(origin)
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""
-        if self._during(error, response) != "fetch":
+        # A robots.txt has been tried again already, for all pages of its origin.
+        if self._during(error, response) != "fetch" or isinstance(error, RobotsUnavailable):
             return None
         now = self._clock.now()
         wished_s = retry.wished_delay_s(error, now)
         if wished_s:
             limit_s = self.settings.max_retry_delay_s
-            self._scheduler.hold(lease.origin, now + min(wished_s, limit_s))
+            self._scheduler.hold(lease.turn, now + min(wished_s, limit_s))
         due = retry.decide(
             error,
             method=lease.request.method,
@@ -395,8 +435,9 @@ class Engine:
             now=now,
             random=random.random,
         )
-        if due is not None:
-            self._tell.retried(lease, error, due)
+        if due is None or not self._retry_budget.take(lease.turn):
+            return None
+        self._tell.retried(lease.request, lease.tries, error, due)
         return due
 
     async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:

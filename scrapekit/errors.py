@@ -236,6 +236,11 @@ class RedirectError(SiteError):
 class RobotsUnavailable(SiteError):
     """robots.txt answered 5xx or not at all: nothing may be fetched (RFC 9309, 2.3.1.4)."""
 
+    def __init__(self, message: str, *, url: str = "", retry_after: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.retry_after = retry_after
+        """The Retry-After header, as it was sent."""
+
 
 class InvalidJSON(SiteError, ValueError):
     """`Response.json()` was called on a body that is no JSON."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn, final, overload
+from typing import Any, Final, NamedTuple, NoReturn, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -30,6 +30,7 @@ _FIELDS: Final = (
     "meta",
     "priority",
     "unique",
+    "when",
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
@@ -55,6 +56,15 @@ class _Fixed(dict[str, Any]):
 
 
 _NONE: Final = _Fixed()
+
+
+class When(NamedTuple):
+    """The dates of a request that isn't to go as soon as it can."""
+
+    not_before_s: float = 0.0
+    """Seconds since the epoch."""
+    delay_s: float = 0.0
+    """Seconds from its filing."""
 
 
 def callback_name(callback: Callback | None) -> str | None:
@@ -83,6 +93,8 @@ class Request:
     Besides the attributes below, the constructor takes `params` (added to the URL's query),
     `json` (encoded as the body) and `data` (a mapping or pairs, sent as a form). A body makes the
     default method POST. User name and password in the URL become an Authorization header.
+    `not_before_s` (seconds since the epoch) and `delay_s` (seconds from its filing) put it off; it
+    holds up no other request meanwhile.
 
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
@@ -103,6 +115,8 @@ class Request:
     """Higher goes first; 0 by default."""
     unique: bool
     """False: fetch it even if the crawl has seen it."""
+    when: When | None
+    """Its dates; None for as soon as possible."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
 
@@ -121,6 +135,8 @@ class Request:
         meta: Mapping[str, Any] | None = None,
         priority: int = 0,
         unique: bool = True,
+        not_before_s: float = 0.0,
+        delay_s: float = 0.0,
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
@@ -149,6 +165,7 @@ class Request:
             _Fixed(own) if own else _NONE,
             priority,
             unique,
+            _when(not_before_s, delay_s),
             0,
         )
 
@@ -163,6 +180,7 @@ class Request:
         meta: Mapping[str, Any],
         priority: int,
         unique: bool,
+        when: When | None,
         depth: int,
     ) -> None:
         _set_url(self, url)
@@ -174,19 +192,21 @@ class Request:
         _set_meta(self, meta)
         _set_priority(self, priority)
         _set_unique(self, unique)
+        _set_when(self, when)
         _set_depth(self, depth)
 
     @classmethod
     def link(cls, url: str, callback: str | None, depth: int) -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth)
+        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, None, depth)
         return request
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
         values = {name: getattr(self, name) for name in _FIELDS}
         depth = changes.pop("depth", values.pop("depth"))
+        values |= (values.pop("when") or When())._asdict()
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
             if "body" not in changes:
@@ -200,6 +220,23 @@ class Request:
         if depth == self.depth:
             return self
         return _restore_request(*self._values()[:-1], depth)
+
+    @property
+    def not_before_s(self) -> float:
+        """No sooner than this, in seconds since the epoch; 0.0 for as soon as possible."""
+        return 0.0 if self.when is None else self.when.not_before_s
+
+    @property
+    def delay_s(self) -> float:
+        """No sooner than so many seconds after the crawl has filed it."""
+        return 0.0 if self.when is None else self.when.delay_s
+
+    def filed_at(self, now: float) -> Request:
+        """This request, with a delay made a date: `now` is when it is filed."""
+        if self.when is None or not self.when.delay_s:
+            return self
+        due = max(self.when.not_before_s, now + self.when.delay_s)
+        return _restore_request(*self._values()[:-2], When(due), self.depth)
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -236,6 +273,7 @@ class Request:
     _set_meta,
     _set_priority,
     _set_unique,
+    _set_when,
     _set_depth,
 ) = (vars(Request)[name].__set__ for name in _FIELDS)
 
@@ -259,6 +297,14 @@ def _with_params(url: str, params: Any) -> str:
         return urls.with_query(url, params)
     except (TypeError, ValueError) as exc:
         raise UsageError(f"params can't be encoded: {exc}") from exc
+
+
+def _when(not_before_s: float, delay_s: float) -> When | None:
+    """Raises UsageError for what is no date or delay."""
+    for name, value in (("not_before_s", not_before_s), ("delay_s", delay_s)):
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise UsageError(f"a Request's {name} is a number of seconds from 0 up, not {value!r}")
+    return When(float(not_before_s), float(delay_s)) if not_before_s or delay_s else None
 
 
 def _method(method: str) -> str:
