@@ -1,7 +1,7 @@
 """Adaptive concurrency: how many requests an origin gets at a time. Sans-IO.
 
-The law, as in TCP: start low, double from one answer to the next until something gives, halve at
-once when the site says that it is too much (or says nothing at all), go back quickly to just below
+The law, as in TCP: start low, and double for as long as the site answers as quickly as before;
+halve at once when it says that it is too much, or nothing at all; go back soon to just below
 where that was, and from there on probe in steps that begin small and grow while all is calm.
 
 Answers that take longer are a sign, too: a window of them is compared with the quickest window
@@ -26,16 +26,20 @@ _TOLERANCE: Final = 1.5
 _SLACK_S: Final = 0.05
 """Nobody is hurt by less than that: on a fast site, or this very machine, answers that take a
 few milliseconds more tell of our own work rather than of the site's."""
-_WINDOW: Final = 8
-"""Answers that are judged together, at least. A window has two for each request at a time."""
 _FIRST_WINDOW: Final = 4
+"""Answers that are judged together, at least, until there has been any trouble. A window has one
+for each request at a time."""
+_WINDOW: Final = 8
+"""The same once there was; then a window has two."""
 _OUTLIER: Final = 8.0
 """A single answer counts as so many times the usual, at most."""
 _BELOW: Final = 0.9
 """How near to the limit that was too much the next one comes without hesitation."""
-_STEP: Final = 0.1
-_SLOW_STEP: Final = 0.05
+_STEP: Final = 0.05
 """How much is added for each calm window: in requests, and below one at a time as a share."""
+_STUBBORN: Final = 6
+"""How often the steps are halved, at most, for a site that refuses whenever it is asked for more:
+each time costs a page its try, and often everybody a wait."""
 
 
 @dataclass(slots=True)
@@ -55,15 +59,25 @@ class Adaptive:
     """Windows without trouble since there was some."""
     failures: int = 0
     """Requests in a row that went wrong, each begun after the limit was lowered for the last."""
-    changed_at: float = -math.inf
-    """When the limit was last lowered. What was begun until then is no new sign."""
+    refusals: int = 0
+    """How often the site refused, since more than it refused was last found to be fine."""
+    lowered_at: float = -math.inf
+    """What was begun until then is no new sign."""
+    _measured_from: float = -math.inf
+    """Answers to what was begun before tell of another limit."""
     _logs: float = 0.0
     _count: int = 0
+    _needed: int = _FIRST_WINDOW
 
     @property
     def limit(self) -> int:
         """Requests at a time."""
         return max(1, int(self.value))
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the longest pauses haven't helped either."""
+        return self.value <= LEAST and self.failures > 0
 
     @property
     def spacing_s(self) -> float:
@@ -76,28 +90,30 @@ class Adaptive:
         """An answer came. `busy`: as many requests were on their way as are allowed; a limit that
         isn't reached isn't tested, and doesn't rise.
         """
-        self.failures = 0
-        if began <= self.changed_at:
+        if began <= self.lowered_at:
             return
-        self._measure(elapsed_s)
-        needed = max(_WINDOW, 2 * self.limit) if self.base_s else _FIRST_WINDOW
+        self.failures = 0
         if self.value < 1:
             self.calm += 1
-        if self._count >= needed:
-            self._judge(now)
-        if busy and self.base_s and began > self.changed_at:
+        if busy and self.knee < math.inf:
             self._raise(ceiling)
+        if began >= self._measured_from:
+            self._measure(elapsed_s)
+            if self._count >= self._needed or self._is_plain_already:
+                self._judge(now, ceiling if busy else 0)
 
     def overloaded(self, began: float, now: float, what: str, *, spoke: bool) -> None:
         """The site was overloaded; `what` names the sign. `spoke`: by its own word (429, 503),
         not by silence, which may have any cause and doesn't tell how much is too much.
         """
-        if began <= self.changed_at:
+        if began <= self.lowered_at:
             return
         self.failures += 1
         self.why = f"{what} at {self.wording}"
         if spoke or self.value >= 1:
             self.knee = self.value
+        if spoke:
+            self.refusals += 1
         self._lower(self.value / 2, now)
 
     @property
@@ -107,6 +123,13 @@ class Adaptive:
             return f"one every {1 / self.value:.0f} s"
         return f"{self.limit} at a time"
 
+    @property
+    def _is_plain_already(self) -> bool:
+        """Whether it takes no whole window to see that answers take much longer."""
+        if not self.base_s or self._count < _FIRST_WINDOW:
+            return False
+        return self._logs / self._count > math.log(2 * _TOLERANCE * self.base_s)
+
     def _measure(self, elapsed_s: float) -> None:
         elapsed_s = max(elapsed_s, 1e-4)
         if self.base_s:
@@ -114,38 +137,52 @@ class Adaptive:
         self._logs += math.log(elapsed_s)
         self._count += 1
 
-    def _judge(self, now: float) -> None:
-        """Compare a whole window with the quickest."""
+    def _judge(self, now: float, ceiling: int) -> None:
+        """Compare a whole window with the quickest; double, if nothing has ever given."""
         usual_s = math.exp(self._logs / self._count)
-        self._logs, self._count = 0.0, 0
-        queue = usual_s > _TOLERANCE * self.base_s and usual_s - self.base_s > _SLACK_S
+        slower = usual_s / self.base_s if self.base_s else 1.0
+        queue = slower > _TOLERANCE and usual_s - self.base_s > _SLACK_S
         if not self.base_s or (queue and self.limit == 1):
             # Asked for one page at a time, it takes that long: that is the site's own pace.
             self.base_s = usual_s
         elif queue:
-            self.knee = self.value
-            self.why = f"answers took {usual_s / self.base_s:.1f} times as long at {self.wording}"
-            share = max(0.5, _TOLERANCE * self.base_s / usual_s)
-            self._lower(max(1.0, self.value * share), now)
+            self.why = f"answers took {slower:.1f} times as long at {self.wording}"
+            self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), now)
+            self.knee = self.value / _BELOW
             return
-        elif usual_s < self.base_s:
+        elif slower < 1:
             # Half of the way: a window of light pages is no measure for all of them.
             self.base_s = (self.base_s + usual_s) / 2
         self.calm += 1
+        if self.value > self.knee:
+            self.refusals = 0
+        if self.knee == math.inf and self.value < ceiling:
+            self._set(min(2 * self.value, ceiling), ceiling)
+            self._measured_from = now
+        self._begin_window()
 
     def _lower(self, value: float, now: float) -> None:
         self.value = max(LEAST, value)
-        self.changed_at = now
+        self.lowered_at = now
         self.calm = 0
+        self._begin_window()
+
+    def _begin_window(self) -> None:
         self._logs, self._count = 0.0, 0
+        unhurt = self.knee == math.inf
+        self._needed = max(_FIRST_WINDOW, self.limit) if unhurt else max(_WINDOW, 2 * self.limit)
 
     def _raise(self, ceiling: int) -> None:
-        target = min(_BELOW * self.knee, float(ceiling))
+        """Go back to just below the knee, an answer at a time; from there, feel the way."""
+        target = min(_BELOW * self.knee, ceiling)
         if self.value < target:
-            self.value = min(target, self.value + min(1.0, self.value))
-        elif self.value < 1:
-            self.value *= 1 + min(1.0, _SLOW_STEP * self.calm)
-        else:
-            self.value += min(1.0, _STEP * self.calm) / self.value
-        if self.value >= ceiling:
-            self.value, self.why = float(ceiling), "the most that is allowed"
+            self._set(min(target, self.value + min(1.0, self.value)), ceiling)
+            return
+        step = min(1.0, _STEP * self.calm / 2 ** min(self.refusals, _STUBBORN))
+        growth = step * self.value if self.value < 1 else step / self.value
+        self._set(min(self.value + growth, ceiling), ceiling)
+
+    def _set(self, value: float, ceiling: int) -> None:
+        self.value = float(value)
+        if value >= ceiling:
+            self.why = "the most that is allowed"

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import msgspec
 
 from scrapekit import quarantine, retry, urls
 from scrapekit.advice import usable_cpus
@@ -44,13 +45,15 @@ from scrapekit.messages import Request, Response
 from scrapekit.outcomes import Outcomes
 from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
+from scrapekit.report import OriginLimit
 from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Errand, Scheduler
 from scrapekit.settings import Settings
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
-from scrapekit.standing import SharedLimits
+from scrapekit.standing import OriginState, SharedLimits
 from scrapekit.starts import check as check_starts
 from scrapekit.starts import starts
+from scrapekit.stats import MAX_KINDS
 from scrapekit.transport.base import Transport
 from scrapekit.traps import Traps
 
@@ -88,6 +91,7 @@ class Engine:
         self._executor = executor
         self._workers = 0
         self._stalls: StallWatch | None = None
+        self._shared_limits = shared_limits
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -253,6 +257,25 @@ class Engine:
         """Visits under way."""
         return self._frontier.leased - self._scheduler.hops
 
+    def origin_limits(self) -> list[OriginLimit]:
+        """How the limits of the origins ended up, those asked most often first."""
+        return self._politeness.report(MAX_KINDS)
+
+    def origin_states(self) -> list[OriginState]:
+        """What is worth knowing of the origins in a later crawl, as plain values."""
+        states = {state.origin: state for state in self._politeness.states(self._clock.now())}
+        for origin, text, read_at in self._robots.known():
+            state = states.get(origin) or OriginState(origin=origin)
+            states[origin] = msgspec.structs.replace(state, robots=text, robots_at=read_at)
+        return list(states.values())
+
+    def restore_origins(self, states: Iterable[OriginState]) -> None:
+        """Take back what `origin_states` gave; before the crawl has begun."""
+        for state in states:
+            self._politeness.restore(state)
+            if state.robots is not None:
+                self._robots.learn(state.origin, state.robots, state.robots_at)
+
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
         if not self._scheduler.closed:
@@ -270,6 +293,8 @@ class Engine:
         The exports come last: what they overwrite is gone only if the crawl can start.
         """
         async with AsyncExitStack() as stack:
+            if self._shared_limits is not None:
+                self._shared_limits.join()
             if process_callbacks(type(self.spider)):
                 SpiderRef.of(self.spider)
             await self._delivery.check()
@@ -392,8 +417,8 @@ class Engine:
                 while (turn := await self._scheduler.next()) is not None:
                     if isinstance(turn, Errand):
                         await self._errands.run(turn)
-                    else:
-                        await self.visit(turn)
+                        continue
+                    await self.visit(turn)
                     if not self._scheduler.closed:
                         await self._lanes.room()
         finally:
@@ -408,7 +433,7 @@ class Engine:
         if not accepted:
             raise bad_status(response)
         self._retry_budget.came(urls.origin(response.url))
-        if self._traps is not None and response.request.unique:
+        if self._traps is not None and response.request.unique and response.request.depth:
             self._traps.came(response.url, response.body)
 
     def _unknown(self, origin: str) -> bool:

@@ -22,6 +22,7 @@
     │   ├── BadStatus             a status that is not handed to callbacks
     │   ├── RedirectError         a redirect that leads nowhere, in a circle or too far
     │   ├── RobotsUnavailable     robots.txt can't be had, so nothing may be fetched
+    │   ├── OriginDown            it failed so often in a row that it is left alone for a while
     │   └── InvalidJSON           a body that is no JSON
     ├── Refused                 the rules: a request that the crawl may not make
     ├── CrawlFailed             collect() has no complete list to return
@@ -240,6 +241,16 @@ class RobotsUnavailable(SiteError):
         super().__init__(message, url=url)
         self.retry_after = retry_after
         """The Retry-After header, as it was sent."""
+
+
+class OriginDown(SiteError):
+    """The origin failed `failures` times in a row, with longer and longer pauses between; what
+    still waits for it isn't tried for a while. The message names the last failure.
+    """
+
+    def __init__(self, message: str, *, url: str, failures: int) -> None:
+        super().__init__(message, url=url)
+        self.failures = failures
 
 
 class InvalidJSON(SiteError, ValueError):

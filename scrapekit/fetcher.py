@@ -25,6 +25,8 @@ of the site."""
 class Listener(Protocol):
     """Who wants to know how origins answer: `Politeness`."""
 
+    def check(self, name: str, url: str, now: float) -> None: ...
+
     def answered(self, name: str, began: float, elapsed_s: float, now: float) -> None: ...
 
     def overloaded(
@@ -77,7 +79,7 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
-        self._check(hop, again=lease.tries > 1)
+        self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
         lease.sent = True
         response, elapsed_s = await self.ask(hop, account)
         location = response.headers.get("Location")
@@ -139,13 +141,18 @@ class Fetcher:
         if sign is not None:
             self._listener.overloaded(origin, began, self._clock.now(), sign, spoke=spoke)
 
-    def _check(self, hop: Hop, *, again: bool) -> None:
-        """Raises Refused, and RobotsUnavailable where nothing may be fetched for a while."""
+    def _check(self, hop: Hop, *, is_new: bool) -> None:
+        """`is_new`: it is a link that is tried for the first time; start requests are no traps.
+
+        Raises Refused, and RobotsUnavailable or OriginDown where nothing may be fetched for a
+        while.
+        """
         request = hop.request
         self._scope.check(request.url)
         if self._robots is not None and not self._robots.allows(hop.origin, request.url):
             raise Refused("robots", url=request.url)
-        if self._traps is not None and not again:
+        self._listener.check(hop.origin, request.url, self._clock.now())
+        if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
 
     def _check_duplicate(self, url: str, by: str) -> None:

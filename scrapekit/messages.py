@@ -12,6 +12,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, urls
+from scrapekit.directives import forbids_following
 from scrapekit.document import Document, Element
 from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
 
@@ -34,6 +35,7 @@ _FIELDS: Final = (
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
+_ROBOTS_TAG: Final = re.compile(rb"<meta[^>]+robots", re.IGNORECASE)
 _LARGE_BYTES: Final = 65_536
 """A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
 frees."""
@@ -496,8 +498,26 @@ class Response:
         """All matches as text; see `get`."""
         return self.document.get_all(query)
 
+    @property
+    def is_nofollow(self) -> bool:
+        """Whether the page asks robots not to follow its links: by X-Robots-Tag or by
+        `<meta name="robots">`. What is addressed to another crawler by name doesn't count.
+        """
+        getall = getattr(self.headers, "getall", None)
+        tags = getall("X-Robots-Tag", ()) if getall else ()
+        if forbids_following(tags):
+            return True
+        if _ROBOTS_TAG.search(self.body) is None:
+            return False
+        return forbids_following(self.get_all('meta[name="robots" i]::attr(content)'))
+
     def links(self, query: str = "a[href]", *, skip_nofollow: bool = False) -> list[str]:
-        """The distinct http(s) URLs that the matching elements link to, in document order."""
+        """The distinct http(s) URLs that the matching elements link to, in document order.
+
+        `skip_nofollow` leaves out links with rel=nofollow, and all of a page that `is_nofollow`.
+        """
+        if skip_nofollow and self.is_nofollow:
+            return []
         return self.document.links(query, skip_nofollow=skip_nofollow)
 
     def urljoin(self, url: str) -> str:

@@ -12,14 +12,16 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from scrapekit.adaptive import Adaptive
+from scrapekit.adaptive import START, Adaptive
+from scrapekit.errors import OriginDown
 from scrapekit.limits import Limits, Rate
-from scrapekit.standing import NEVER, OriginState, SharedLimits, Standing, Window
+from scrapekit.report import OriginLimit
+from scrapekit.standing import NEVER, OriginState, SharedLimits, Standing, Window, limit_of
 
 _NOW: Final = NEVER
 """The date of what may go. Earlier than any other, so that of two such entries the priority
@@ -128,7 +130,7 @@ class Politeness:
         """A request to the origin is on its way."""
         booking, standing = self._booking(name), self._origins.meet(name)
         if booking.limits.adaptive and standing.law is None:
-            standing.law = Adaptive(value=min(2.0, booking.limits.concurrency))
+            standing.law = Adaptive(value=min(START, booking.limits.concurrency))
         standing.start(booking.limits, now, self._dice() if booking.limits.delay_jitter else 0.0)
         self._move(name, standing)
 
@@ -162,9 +164,16 @@ class Politeness:
         if standing.law is None or not limits.adaptive:
             return
         standing.law.overloaded(began, now, what, spoke=spoke)
-        if standing.law.spacing_s:
-            standing.paced_until = max(standing.paced_until, now + standing.law.spacing_s)
-            self._move(name, standing)
+        standing.note_overload(now)
+        self._move(name, standing)
+
+    def check(self, name: str, url: str, now: float) -> None:
+        """Raises OriginDown if the origin failed so often that it is left alone for now."""
+        standing = self._origins.get(name)
+        if standing is not None and standing.down_until > now and standing.law is not None:
+            failures, why = standing.law.failures, standing.law.why
+            message = f"{name} failed {failures} times in a row, by {why}: it is left alone"
+            raise OriginDown(message, url=url, failures=failures)
 
     def hold(self, name: str, until: float) -> None:
         """Nothing more to this origin before `until` (its Retry-After, say)."""
@@ -181,14 +190,14 @@ class Politeness:
         if rate is not None and (standing.site_window is None or standing.site_window.rate != rate):
             standing.site_window = Window.of(rate)
 
-    def standings(self) -> Iterable[tuple[str, Limits, Standing]]:
-        """All that is known of the origins of this crawl, those asked most often first."""
-        known = [
-            (name, booking.limits, standing)
+    def report(self, most: int) -> list[OriginLimit]:
+        """How the limits of the origins ended up, those asked most often first."""
+        known = (
+            limit_of(name, booking.limits, standing)
             for name, booking in self._bookings.items()
             if (standing := self._origins.get(name)) is not None and standing.requests
-        ]
-        return sorted(known, key=lambda entry: -entry[2].requests)
+        )
+        return heapq.nsmallest(most, known, key=lambda limit: -limit.requests)
 
     def states(self, now: float) -> Iterator[OriginState]:
         """What there is to remember of each origin, as plain values."""
@@ -196,11 +205,10 @@ class Politeness:
             if not standing.is_plain(now):
                 yield _state(name, standing)
 
-    def restore(self, states: Iterable[OriginState]) -> None:
+    def restore(self, state: OriginState) -> None:
         """Take back what `states()` gave, maybe in another process."""
-        for state in states:
-            self._booking(state.origin)
-            _restore(self._origins.meet(state.origin), state)
+        self._booking(state.origin)
+        _restore(self._origins.meet(state.origin), state)
 
     def _booking(self, name: str) -> _Booking:
         booking = self._bookings.get(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -137,7 +138,14 @@ class RobotsBook:
         else:
             self._entries[origin] = _Entry(None, until, until, trouble)
 
-    def text(self, origin: str) -> tuple[str, float] | None:
-        """The text of a robots.txt that was read, and when that was."""
+    def sitemaps(self, origin: str) -> list[str]:
+        """The URLs of the `Sitemap:` lines, as far as the origin's robots.txt is known."""
         entry = self._entries.get(origin)
-        return (entry.rules.text, entry.read_at) if entry and entry.rules else None
+        rules = entry.rules if entry is not None else None
+        return [] if rules is None else rules.sitemaps(f"{origin}/robots.txt")
+
+    def known(self) -> Iterator[tuple[str, str, float]]:
+        """What was read: origins, the texts, and when that was."""
+        for origin, entry in self._entries.items():
+            if entry.rules is not None:
+                yield origin, entry.rules.text, entry.read_at

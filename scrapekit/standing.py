@@ -17,11 +17,16 @@ import msgspec
 from scrapekit.adaptive import Adaptive
 from scrapekit.errors import UsageError
 from scrapekit.limits import Limits, Rate
+from scrapekit.report import OriginLimit
 
 NEVER: Final = float("-inf")
 _KEPT: Final = 200
 """Idle origins that are remembered although there is nothing special about them, for the report.
 Beyond, a crawl of many origins keeps those alone of which there is something to remember."""
+
+
+_DOWN_S: Final = 600.0
+"""How long an origin is left alone that failed whatever the pauses were."""
 
 
 class OriginState(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +46,10 @@ class OriginState(msgspec.Struct, frozen=True, kw_only=True):
     why: str = ""
     base_s: float = 0.0
     knee: float | None = None
+    robots: str | None = None
+    """The text of its robots.txt; "" for one that isn't there, None for one that isn't known."""
+    robots_at: float = 0.0
+    """When that was read."""
 
 
 @dataclass(slots=True)
@@ -73,6 +82,8 @@ class Standing:
     """No request before that date: the delay since the last one."""
     held_until: float = NEVER
     """The same, by the site's own wish."""
+    down_until: float = NEVER
+    """Until then, what is for it is given up rather than fetched."""
     site_delay_s: float = 0.0
     site_window: Window | None = None
     own_window: Window | None = None
@@ -104,6 +115,8 @@ class Standing:
         self.requests += 1
         self.before = self.started_at, self.paced_until
         self.started_at = now
+        if self.down_until > now:
+            return
         pause_s = limits.pause_s(self.site_delay_s, random)
         if self.law is not None and limits.adaptive:
             pause_s = max(pause_s, self.law.spacing_s)
@@ -124,11 +137,33 @@ class Standing:
             if window is not None and window.starts:
                 window.starts.pop()
 
+    def note_overload(self, now: float) -> None:
+        """The law has just lowered the limit: pause, or give up for a while."""
+        if self.law is None:
+            return
+        if self.law.exhausted:
+            self.down_until, self.paced_until = now + _DOWN_S, now
+        else:
+            self.paced_until = max(self.paced_until, now + self.law.spacing_s)
+
     def is_plain(self, now: float) -> bool:
         """Whether there is nothing to remember of an idle origin."""
         law = self.law
-        lowered = law is not None and law.changed_at > NEVER
+        lowered = law is not None and law.lowered_at > NEVER
         return not (lowered or self.site_delay_s or self.site_window or self.free_at > now)
+
+
+def limit_of(name: str, limits: Limits, standing: Standing) -> OriginLimit:
+    """How an origin's limits ended up, for the report."""
+    why = standing.law.why if standing.law is not None and limits.adaptive else "adaptive is off"
+    return OriginLimit(
+        origin=name,
+        requests=standing.requests,
+        concurrency=standing.limit(limits),
+        ceiling=limits.concurrency,
+        delay_s=max(limits.delay_s, standing.site_delay_s),
+        why=why,
+    )
 
 
 class SharedLimits:

@@ -251,7 +251,8 @@ def test_what_is_known_of_an_origin_can_be_handed_out_and_taken_back() -> None:
     politeness.book("plain", 0, 0.0, now=1.0)
     states = list(politeness.states(3.0))
     again = polite(adaptive=True)
-    again.restore(msgspec.convert(msgspec.to_builtins(states), list[OriginState]))
+    for state in msgspec.convert(msgspec.to_builtins(states), list[OriginState]):
+        again.restore(state)
     assert list(again.states(3.0)) == states
     assert [state.origin for state in states] == ["a"]
     again.book("a", 0, 0.0, now=5.0)
