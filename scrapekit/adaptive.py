@@ -23,13 +23,15 @@ LEAST: Final = 1 / 64
 
 _TOLERANCE: Final = 1.5
 """Answers may take so many times as long as when the site was asked least."""
+_QUICKER: Final = 0.8
+"""Less than that share is no chance: the site can answer quicker than was thought."""
 _SLACK_S: Final = 0.05
 """Nobody is hurt by less than that: on a fast site, or this very machine, answers that take a
 few milliseconds more tell of our own work rather than of the site's."""
 _FIRST_WINDOW: Final = 4
 """Answers that are judged together, at least, until there has been any trouble. A window has one
 for each request at a time."""
-_WINDOW: Final = 8
+_WINDOW: Final = 16
 """The same once there was; then a window has two."""
 _OUTLIER: Final = 8.0
 """A single answer counts as so many times the usual, at most."""
@@ -37,7 +39,7 @@ _BELOW: Final = 0.9
 """How near to the limit that was too much the next one comes without hesitation."""
 _STEP: Final = 0.05
 """How much is added for each calm window: in requests, and below one at a time as a share."""
-_STUBBORN: Final = 6
+_STUBBORN: Final = 10
 """How often the steps are halved, at most, for a site that refuses whenever it is asked for more:
 each time costs a page its try, and often everybody a wait."""
 
@@ -60,7 +62,8 @@ class Adaptive:
     failures: int = 0
     """Requests in a row that went wrong, each begun after the limit was lowered for the last."""
     refusals: int = 0
-    """How often the site refused, since more than it refused was last found to be fine."""
+    """How often the site refused, since as much as it refused was last found to be fine."""
+    refused_at: float = math.inf
     lowered_at: float = -math.inf
     """What was begun until then is no new sign."""
     _measured_from: float = -math.inf
@@ -110,10 +113,11 @@ class Adaptive:
             return
         self.failures += 1
         self.why = f"{what} at {self.wording}"
-        if spoke or self.value >= 1:
+        if spoke or (self.failures == 1 and self.value >= 1):
             self.knee = self.value
         if spoke:
-            self.refusals += 1
+            self.refusals += self.failures == 1
+            self.refused_at = self.value
         self._lower(self.value / 2, now)
 
     @property
@@ -150,11 +154,11 @@ class Adaptive:
             self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), now)
             self.knee = self.value / _BELOW
             return
-        elif slower < 1:
-            # Half of the way: a window of light pages is no measure for all of them.
-            self.base_s = (self.base_s + usual_s) / 2
+        elif slower < _QUICKER:
+            # A step on the way: one window of light pages is no measure for all of them.
+            self.base_s += (usual_s - self.base_s) / 4
         self.calm += 1
-        if self.value > self.knee:
+        if self.value >= self.refused_at:
             self.refusals = 0
         if self.knee == math.inf and self.value < ceiling:
             self._set(min(2 * self.value, ceiling), ceiling)
@@ -178,7 +182,10 @@ class Adaptive:
         if self.value < target:
             self._set(min(target, self.value + min(1.0, self.value)), ceiling)
             return
-        step = min(1.0, _STEP * self.calm / 2 ** min(self.refusals, _STUBBORN))
+        step = min(1.0, _STEP * self.calm)
+        if self.limit + 2 > self.refused_at:
+            # One more at a time is what was refused.
+            step /= 2 ** min(self.refusals, _STUBBORN)
         growth = step * self.value if self.value < 1 else step / self.value
         self._set(min(self.value + growth, ceiling), ceiling)
 

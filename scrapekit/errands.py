@@ -28,6 +28,9 @@ from scrapekit.settings import Settings
 _LONG_DELAY_S: Final = 30.0
 """A Crawl-delay from which the crawl may look as if it hung."""
 
+_MAX_WARNINGS: Final = 10
+"""A crawl of many origins has many such; the report has their delays."""
+
 logger = logging.getLogger("scrapekit")
 
 
@@ -51,6 +54,7 @@ class Errands:
         self._settings = settings
         self._clock = clock
         self._tell = announcer
+        self._warned = 0
         # Of its own: pages may fill that of the crawl, and wait for a robots.txt.
         self._budget = ByteBudget(settings.max_bytes_in_flight)
 
@@ -103,7 +107,8 @@ class Errands:
         rate = Rate(*rules.rate) if rules.rate else None
         self._politeness.slow_down(origin, rules.delay_s, rate)
         self._tell.robots_read(origin, how, rules.delay_s, rules.sitemaps(errand.hop.request.url))
-        if rules.delay_s > _LONG_DELAY_S:
+        if rules.delay_s > _LONG_DELAY_S and self._warned < _MAX_WARNINGS:
+            self._warned += 1
             logger.warning(
                 "robots.txt of %s asks for %g s between requests; leave the site out by "
                 "allowed_domains if that is too slow",

@@ -231,6 +231,8 @@ class Scheduler:
             self._book((origin,))
             if turn is not None:
                 return turn
+        # Another crawl may have put off an origin that was booked for now.
+        self._set_timer()
         return None
 
     def _take(self, origin: str, now: float) -> Lease | Errand | None:

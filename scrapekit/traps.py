@@ -20,9 +20,8 @@ from scrapekit.errors import Refused
 from scrapekit.settings import Settings
 
 MAX_REPEATS: Final = 3
-"""How often one segment, or a row of two or three, may follow itself in a path: /a/a/a is one too
-many. Relative links on a page that is found under any address make such paths.
-"""
+"""How often one segment, or a row of two or three, may come in a row in a path: /a/a/a/a is one
+too many. Relative links on a page that is found under any address make such paths."""
 MAX_SAME: Final = 50
 """Pages of one template in a row that show nothing new."""
 WATCHED_FROM: Final = 20
@@ -48,7 +47,7 @@ _DATE: Final = re.compile(
     r"(?:[/=](\d{4})[-/](?:0[1-9]|1[0-2])(?:[-/](?:0[1-9]|[12]\d|3[01]))?(?=[/?&]|$)"
     r"|[?&]year=(\d{4})(?=&|$))"
 )
-_REPEATED: Final = re.compile(rf"((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS - 1},}}(?=/|$)")
+_REPEATED: Final = re.compile(rf"((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS},}}(?=/|$)")
 _NO_NEWS: Final = b"0123456789 \t\r\n"
 """Pages that differ in these alone may be the same; the numbers that are read decide."""
 _MIN_BYTES: Final = 500
