@@ -46,7 +46,8 @@ each time costs a page its try, and often everybody a wait."""
 
 @dataclass(slots=True)
 class Adaptive:
-    """The limit of one origin. Times are seconds of the crawl's clock.
+    """The limit of one origin. Requests are told apart by numbers that grow; `latest` is that of
+    the last one begun.
 
     `value` is what is allowed, from LEAST to the ceiling that is handed in; `why` says what it
     was that set it. `base_s` is what answers take when all is well (0: not known yet), `knee`
@@ -61,10 +62,12 @@ class Adaptive:
     """Windows without trouble since there was some."""
     failures: int = 0
     """Requests in a row that went wrong, each begun after the limit was lowered for the last."""
+    exhausted: bool = False
+    """Whether the longest pause hasn't helped either."""
     refusals: int = 0
     """How often the site refused, since as much as it refused was last found to be fine."""
     refused_at: float = math.inf
-    lowered_at: float = -math.inf
+    lowered_after: float = -math.inf
     """What was begun until then is no new sign."""
     _measured_from: float = -math.inf
     """Answers to what was begun before tell of another limit."""
@@ -72,15 +75,15 @@ class Adaptive:
     _count: int = 0
     _needed: int = _FIRST_WINDOW
 
+    @classmethod
+    def under(cls, ceiling: int) -> Adaptive:
+        """The limit of an origin of which nothing is known."""
+        return cls() if ceiling > START else cls(float(ceiling), "the most that is allowed")
+
     @property
     def limit(self) -> int:
         """Requests at a time."""
         return max(1, int(self.value))
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the longest pauses haven't helped either."""
-        return self.value <= LEAST and self.failures > 0
 
     @property
     def spacing_s(self) -> float:
@@ -88,37 +91,38 @@ class Adaptive:
         return 1 / self.value - 1 if self.value < 1 else 0.0
 
     def answered(
-        self, began: float, elapsed_s: float, now: float, *, ceiling: int, busy: bool
+        self, number: float, elapsed_s: float, latest: float, *, ceiling: int, busy: bool
     ) -> None:
         """An answer came. `busy`: as many requests were on their way as are allowed; a limit that
         isn't reached isn't tested, and doesn't rise.
         """
-        if began <= self.lowered_at:
+        if number <= self.lowered_after:
             return
-        self.failures = 0
+        self.failures, self.exhausted = 0, False
         if self.value < 1:
             self.calm += 1
         if busy and self.knee < math.inf:
             self._raise(ceiling)
-        if began >= self._measured_from:
+        if number >= self._measured_from:
             self._measure(elapsed_s)
             if self._count >= self._needed or self._is_plain_already:
-                self._judge(now, ceiling if busy else 0)
+                self._judge(latest, ceiling if busy else 0)
 
-    def overloaded(self, began: float, now: float, what: str, *, spoke: bool) -> None:
+    def overloaded(self, number: float, latest: float, what: str, *, spoke: bool) -> None:
         """The site was overloaded; `what` names the sign. `spoke`: by its own word (429, 503),
         not by silence, which may have any cause and doesn't tell how much is too much.
         """
-        if began <= self.lowered_at:
+        if number <= self.lowered_after:
             return
         self.failures += 1
+        self.exhausted = self.value <= LEAST
         self.why = f"{what} at {self.wording}"
         if spoke or (self.failures == 1 and self.value >= 1):
             self.knee = self.value
         if spoke:
             self.refusals += self.failures == 1
             self.refused_at = self.value
-        self._lower(self.value / 2, now)
+        self._lower(self.value / 2, latest)
 
     @property
     def wording(self) -> str:
@@ -141,7 +145,7 @@ class Adaptive:
         self._logs += math.log(elapsed_s)
         self._count += 1
 
-    def _judge(self, now: float, ceiling: int) -> None:
+    def _judge(self, latest: float, ceiling: int) -> None:
         """Compare a whole window with the quickest; double, if nothing has ever given."""
         usual_s = math.exp(self._logs / self._count)
         slower = usual_s / self.base_s if self.base_s else 1.0
@@ -151,7 +155,7 @@ class Adaptive:
             self.base_s = usual_s
         elif queue:
             self.why = f"answers took {slower:.1f} times as long at {self.wording}"
-            self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), now)
+            self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), latest)
             self.knee = self.value / _BELOW
             return
         elif slower < _QUICKER:
@@ -162,12 +166,12 @@ class Adaptive:
             self.refusals = 0
         if self.knee == math.inf and self.value < ceiling:
             self._set(min(2 * self.value, ceiling), ceiling)
-            self._measured_from = now
+            self._measured_from = latest
         self._begin_window()
 
-    def _lower(self, value: float, now: float) -> None:
+    def _lower(self, value: float, latest: float) -> None:
         self.value = max(LEAST, value)
-        self.lowered_at = now
+        self.lowered_after = latest
         self.calm = 0
         self._begin_window()
 

@@ -27,11 +27,11 @@ class Listener(Protocol):
 
     def check(self, name: str, url: str, now: float) -> None: ...
 
-    def answered(self, name: str, began: float, elapsed_s: float, now: float) -> None: ...
+    def number(self, name: str) -> int: ...
 
-    def overloaded(
-        self, name: str, began: float, now: float, what: str, *, spoke: bool
-    ) -> None: ...
+    def answered(self, name: str, number: int, elapsed_s: float) -> None: ...
+
+    def overloaded(self, name: str, number: int, now: float, what: str, *, spoke: bool) -> None: ...
 
 
 class Fetcher:
@@ -101,17 +101,18 @@ class Fetcher:
         Raises SiteError, and what else the transport raises.
         """
         began, lost_s = self._clock.now(), self._lag_s()
+        number = self._listener.number(hop.origin)
         request = self._credentials.dress(hop.request)
         try:
             response = await self._in_time(hop, request, account)
         except SiteError as error:
-            self._note_trouble(hop.origin, began, retry.overload_sign(error))
+            self._note_trouble(hop.origin, number, retry.overload_sign(error))
             raise
         elapsed_s = self._clock.now() - began
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
-            self._note_trouble(hop.origin, began, sign, spoke=True)
+            self._note_trouble(hop.origin, number, sign, spoke=True)
         elif measured and response.status < 500 and not account.waited:
-            self._note_answer(hop.origin, began, elapsed_s, lost_s)
+            self._note_answer(hop.origin, number, elapsed_s, lost_s)
         return response, hop.elapsed_s + elapsed_s
 
     def settled(self, lease: Lease) -> None:
@@ -131,15 +132,15 @@ class Fetcher:
             message = f"not done after {limit_s:g} s"
             raise FetchTimeout(message, url=request.url, phase="total", after_s=limit_s) from exc
 
-    def _note_answer(self, origin: str, began: float, elapsed_s: float, lost_s: float) -> None:
+    def _note_answer(self, origin: str, number: int, elapsed_s: float, lost_s: float) -> None:
         if self._lag_s() - lost_s <= _OWN_SHARE * elapsed_s:
-            self._listener.answered(origin, began, elapsed_s, began + elapsed_s)
+            self._listener.answered(origin, number, elapsed_s)
 
     def _note_trouble(
-        self, origin: str, began: float, sign: str | None, *, spoke: bool = False
+        self, origin: str, number: int, sign: str | None, *, spoke: bool = False
     ) -> None:
         if sign is not None:
-            self._listener.overloaded(origin, began, self._clock.now(), sign, spoke=spoke)
+            self._listener.overloaded(origin, number, self._clock.now(), sign, spoke=spoke)
 
     def _check(self, hop: Hop, *, is_new: bool) -> None:
         """`is_new`: it is a link that is tried for the first time; start requests are no traps.

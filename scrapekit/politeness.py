@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from scrapekit.adaptive import START, Adaptive
+from scrapekit.adaptive import Adaptive
 from scrapekit.errors import OriginDown
 from scrapekit.limits import Limits, Rate
 from scrapekit.report import OriginLimit
@@ -130,7 +130,7 @@ class Politeness:
         """A request to the origin is on its way."""
         booking, standing = self._booking(name), self._origins.meet(name)
         if booking.limits.adaptive and standing.law is None:
-            standing.law = Adaptive(value=min(START, booking.limits.concurrency))
+            standing.law = Adaptive.under(booking.limits.concurrency)
         standing.start(booking.limits, now, self._dice() if booking.limits.delay_jitter else 0.0)
         self._move(name, standing)
 
@@ -151,19 +151,25 @@ class Politeness:
         if idle and self._origins.forget(name, now):
             del self._bookings[name]
 
-    def answered(self, name: str, began: float, elapsed_s: float, now: float) -> None:
+    def number(self, name: str) -> int:
+        """That of the latest request to the origin."""
+        return self._origins.meet(name).requests
+
+    def answered(self, name: str, number: int, elapsed_s: float) -> None:
         """The origin answered a request, which isn't finished yet, after `elapsed_s`."""
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is not None and limits.adaptive:
             busy = standing.in_flight >= standing.limit(limits)
-            standing.law.answered(began, elapsed_s, now, ceiling=limits.concurrency, busy=busy)
+            standing.law.answered(
+                number, elapsed_s, standing.requests, ceiling=limits.concurrency, busy=busy
+            )
 
-    def overloaded(self, name: str, began: float, now: float, what: str, *, spoke: bool) -> None:
+    def overloaded(self, name: str, number: int, now: float, what: str, *, spoke: bool) -> None:
         """The origin refused a request, or didn't answer it; see `Adaptive.overloaded`."""
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
-        standing.law.overloaded(began, now, what, spoke=spoke)
+        standing.law.overloaded(number, standing.requests, what, spoke=spoke)
         standing.note_overload(now)
         self._move(name, standing)
 

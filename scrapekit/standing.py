@@ -149,7 +149,7 @@ class Standing:
     def is_plain(self, now: float) -> bool:
         """Whether there is nothing to remember of an idle origin."""
         law = self.law
-        lowered = law is not None and law.lowered_at > NEVER
+        lowered = law is not None and law.knee < float("inf")
         return not (lowered or self.site_delay_s or self.site_window or self.free_at > now)
 
 

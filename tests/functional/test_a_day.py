@@ -121,7 +121,7 @@ async def test_a_day_of_a_thousand_origins() -> None:
         taking = asyncio.create_task(_take(run, done))
         # Nothing passes before all are there: every page waits for a robots.txt.
         while run.pending < ORIGINS * PAGES:
-            await asyncio.sleep(0)
+            await idle(1)
         while not taking.done():
             await idle(8)
             date = clock.next_timer()

@@ -126,7 +126,7 @@ def test_below_one_at_a_time_there_are_pauses() -> None:
         pauses.append(law.spacing_s)
     assert pauses == [1, 3, 7, 15, 31, 63, 63, 63]
     assert law.limit == 1
-    assert law.exhausted
+    assert law.exhausted  # one more at the longest pause
     assert law.why == "a timeout at one every 64 s"
 
 
@@ -154,7 +154,7 @@ moves = st.lists(
 def test_it_is_never_above_the_ceiling_nor_below_the_least(
     moves: list[tuple[str, float, float, bool]], ceiling: int
 ) -> None:
-    law, now = Adaptive(value=min(START, ceiling)), 0.0
+    law, now = Adaptive.under(ceiling), 0.0
     for kind, ago, took, busy in moves:
         now += 1.0
         before = law.value
