@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -13,9 +12,10 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from scrapekit import quarantine, retry, urls
+from scrapekit import quarantine, urls
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
+from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
@@ -46,8 +46,9 @@ from scrapekit.outcomes import Outcomes
 from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
 from scrapekit.report import OriginLimit
+from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
-from scrapekit.scheduler import Errand, Scheduler
+from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.standing import OriginState, SharedLimits
@@ -104,9 +105,7 @@ class Engine:
         self._scope = Scope(spider.allowed_domains)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
         self._robots = RobotsBook(settings.user_agent)
-        self._politeness = Politeness(
-            LimitsTable(settings).of, shared=shared_limits, freed=self._freed
-        )
+        self._politeness = Politeness(LimitsTable(settings).of, shared=shared_limits)
         self._scheduler = Scheduler(
             frontier,
             self._politeness,
@@ -117,7 +116,7 @@ class Engine:
             unknown=self._unknown if settings.obey_robots else None,
         )
         self._traps = Traps(settings, clock.now) if settings.traps else None
-        self._retry_budget = retry.RetryBudget()
+        self._retries = Retries(self._scheduler, settings, clock, self._tell)
         self._fetcher = Fetcher(
             transport,
             self._scope,
@@ -130,13 +129,7 @@ class Engine:
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
         )
         self._errands = Errands(
-            self._fetcher,
-            self._scheduler,
-            self._politeness,
-            self._robots,
-            settings,
-            clock,
-            self._tell,
+            self._fetcher, self._scheduler, self._retries, self._robots, settings, clock, self._tell
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -432,38 +425,19 @@ class Engine:
         self._tell.fetched(response, accepted=accepted)
         if not accepted:
             raise bad_status(response)
-        self._retry_budget.came(urls.origin(response.url))
+        self._retries.came(urls.origin(response.url))
         if self._traps is not None and response.request.unique and response.request.depth:
             self._traps.came(response.url, response.body)
 
     def _unknown(self, origin: str) -> bool:
         return self._robots.unknown(origin, self._clock.now())
 
-    def _freed(self, origin: str) -> None:
-        self._scheduler.freed(origin)
-
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""
         # A robots.txt has been tried again already, for all pages of its origin.
         if self._during(error, response) != "fetch" or isinstance(error, RobotsUnavailable):
             return None
-        now = self._clock.now()
-        wished_s = retry.wished_delay_s(error, now)
-        if wished_s:
-            limit_s = self.settings.max_retry_delay_s
-            self._scheduler.hold(lease.turn, now + min(wished_s, limit_s))
-        due = retry.decide(
-            error,
-            method=lease.request.method,
-            tries=lease.tries,
-            settings=self.settings,
-            now=now,
-            random=random.random,
-        )
-        if due is None or not self._retry_budget.take(lease.turn):
-            return None
-        self._tell.retried(lease.request, lease.tries, error, due)
-        return due
+        return self._retries.at(lease.request, lease.tries, lease.turn, error)
 
     async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:
         """Record a failure; what the spider's on_error makes of it are the visit's results."""

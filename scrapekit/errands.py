@@ -7,11 +7,11 @@ request: what the origin, and those it redirects to, allow holds for its robots.
 from __future__ import annotations
 
 import logging
-import random
 from typing import Final
 
-from scrapekit import guard, retry, robots
+from scrapekit import guard, robots
 from scrapekit.announcer import Announcer
+from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
 from scrapekit.clock import Clock
 from scrapekit.errors import RedirectError, Refused, RobotsUnavailable, SiteError
@@ -20,9 +20,9 @@ from scrapekit.fetcher import Fetcher, next_hop
 from scrapekit.frontier.base import Hop
 from scrapekit.limits import Rate
 from scrapekit.messages import Request, Response
-from scrapekit.politeness import Politeness
+from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
-from scrapekit.scheduler import Errand, Scheduler
+from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
 
 _LONG_DELAY_S: Final = 30.0
@@ -41,7 +41,7 @@ class Errands:
         self,
         fetcher: Fetcher,
         scheduler: Scheduler,
-        politeness: Politeness,
+        retries: Retries,
         book: RobotsBook,
         settings: Settings,
         clock: Clock,
@@ -49,7 +49,7 @@ class Errands:
     ) -> None:
         self._fetcher = fetcher
         self._scheduler = scheduler
-        self._politeness = politeness
+        self._retries = retries
         self._book = book
         self._settings = settings
         self._clock = clock
@@ -105,7 +105,7 @@ class Errands:
         origin = errand.origin
         rules = self._book.learn(origin, text, self._clock.now())
         rate = Rate(*rules.rate) if rules.rate else None
-        self._politeness.slow_down(origin, rules.delay_s, rate)
+        self._scheduler.slow_down(origin, rules.delay_s, rate)
         self._tell.robots_read(origin, how, rules.delay_s, rules.sitemaps(errand.hop.request.url))
         if rules.delay_s > _LONG_DELAY_S and self._warned < _MAX_WARNINGS:
             self._warned += 1
@@ -118,23 +118,11 @@ class Errands:
 
     def _tried_again(self, errand: Errand, error: SiteError) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
-        now = self._clock.now()
+        first = Hop(Request(f"{errand.origin}/robots.txt"))
         trouble = _unavailable(errand, error)
-        if wished_s := retry.wished_delay_s(trouble, now):
-            limit_s = self._settings.max_retry_delay_s
-            self._scheduler.hold(errand.turn, now + min(wished_s, limit_s))
-        due = retry.decide(
-            trouble,
-            method="GET",
-            tries=errand.tries,
-            settings=self._settings,
-            now=now,
-            random=random.random,
-        )
+        due = self._retries.at(first.request, errand.tries, errand.turn, trouble)
         if due is None:
             return False
-        first = Hop(Request(f"{errand.origin}/robots.txt"))
-        self._tell.retried(first.request, errand.tries, trouble, due)
         errand.tries += 1
         self._scheduler.forward_errand(errand, first, due)
         return True

@@ -43,8 +43,7 @@ class Politeness:
     """Dates and limits per origin. All times are seconds of the crawl's clock.
 
     `limits` tells what the settings allow for an origin, asked once each. `shared` has the
-    origins, if other crawls know them too; `freed(origin)` is called when one of those makes room
-    in an origin that was full. `dice` gives floats in [0, 1).
+    origins, if other crawls know them too. `dice` gives floats in [0, 1).
     """
 
     def __init__(
@@ -58,7 +57,8 @@ class Politeness:
         self._limits = limits
         self._origins = SharedLimits() if shared is None else shared
         self._is_shared = shared is not None
-        self._freed = freed
+        self.freed = freed
+        """Called with an origin that was full, when another crawl has made room in it."""
         self._dice = dice
         self._bookings: dict[str, _Booking] = {}
         self._calendar: list[tuple[float, int, int, str]] = []
@@ -224,7 +224,7 @@ class Politeness:
 
     def _wait_for_room(self, name: str, standing: Standing) -> None:
         if self._is_shared:
-            standing.blocked[self] = partial(self._freed, name)
+            standing.blocked[self] = partial(self.freed, name)
 
     def _move(self, name: str, standing: Standing) -> None:
         """Put off an origin that is booked for an earlier date than it is free."""

@@ -13,40 +13,18 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
 from scrapekit import urls
+from scrapekit.begun import Begun, Errand
 from scrapekit.clock import Clock, Timer
 from scrapekit.frontier.base import Frontier, Head, Hop, Lease, Outcome
+from scrapekit.limits import Rate
 from scrapekit.messages import Request
 from scrapekit.politeness import Politeness
 
-_FIRST: Final = 1 << 62
-"""The priority of what an origin's pages wait for."""
-
-MAX_HOPS: Final = 10_000
-"""Redirects that wait for their turn. A page whose redirect is one too many starts over later."""
-
 _LATER_S: Final = 60.0
-
-
-@dataclass(slots=True, eq=False)
-class Errand:
-    """A robots.txt to be fetched, before the pages of its origin."""
-
-    origin: str
-    hop: Hop
-    tries: int = 1
-    began: float = 0.0
-
-    @property
-    def turn(self) -> str:
-        """The origin that is asked next, or just now."""
-        return self.hop.origin
-
-
-_Turn = TypeVar("_Turn", Lease, Errand)
+"""When a page starts over whose redirect found no room to wait in."""
 
 
 class Scheduler:
@@ -70,19 +48,15 @@ class Scheduler:
     ) -> None:
         self._frontier = frontier
         self._politeness = politeness
+        politeness.freed = self._freed
         self._clock = clock
         self._grow = grow
         self._backlog = backlog
         self._pages_left = max_pages
         self._unknown = unknown
-        self._hops: dict[str, deque[Lease]] = {}
-        self._errands: dict[str, deque[Errand]] = {}
-        self._asking: set[str] = set()
-        """Origins whose robots.txt is on its way, or waits for a turn."""
+        self._begun = Begun()
         self._skipped: set[str] = set()
         """Origins whose turn came while no page was left to hand out."""
-        self.hops = 0
-        """Leases that wait for the turn of their next hop."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._room: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
@@ -141,14 +115,13 @@ class Scheduler:
 
     async def forward(self, lease: Lease, hop: Hop) -> None:
         """End a lease's turn, and let it wait for that of its next hop; it stays leased."""
-        if self.hops >= MAX_HOPS:
+        if self._begun.full:
             lease.tries -= 1
             await self.postpone(lease, self._clock.now() + _LATER_S)
             return
         self._end_turn(lease)
         left, lease.hop, lease.sent = lease.turn, hop, False
-        self._hops.setdefault(lease.turn, deque()).append(lease)
-        self.hops += 1
+        self._begun.add_hop(lease)
         self._book((left, lease.turn))
 
     def forward_errand(self, errand: Errand, hop: Hop, due: float | None = None) -> None:
@@ -159,13 +132,13 @@ class Scheduler:
         left, errand.hop = errand.turn, hop
         if due is not None:
             self._politeness.hold(errand.turn, due)
-        self._errands.setdefault(errand.turn, deque()).append(errand)
+        self._begun.add_errand(errand)
         self._book((left, errand.turn))
 
     def end_errand(self, errand: Errand) -> None:
         """The errand is done: the pages of its origin can go, or be given up."""
         self._politeness.finished(errand.turn, self._clock.now())
-        self._asking.discard(errand.origin)
+        self._begun.answered(errand.origin)
         self._book((errand.turn, errand.origin))
 
     def _give_page_back(self) -> None:
@@ -198,7 +171,11 @@ class Scheduler:
         self._politeness.hold(origin, until)
         self._set_timer()
 
-    def freed(self, origin: str) -> None:
+    def slow_down(self, origin: str, delay_s: float, rate: Rate | None) -> None:
+        """What an origin's robots.txt asks for; it counts from the next request on."""
+        self._politeness.slow_down(origin, delay_s, rate)
+
+    def _freed(self, origin: str) -> None:
         """Another crawl made room in an origin that was full."""
         if not self.closed:
             self._book((origin,))
@@ -214,13 +191,18 @@ class Scheduler:
         return not (self._starts_open or self._frontier.pending or self._frontier.leased)
 
     @property
+    def hops(self) -> int:
+        """Leases that wait for the turn of their next hop."""
+        return self._begun.hops
+
+    @property
     def out_of_pages(self) -> bool:
         """Whether as many pages as `max_pages` allows are handed out or done."""
         return self._pages_left == 0
 
     def _turn(self) -> Lease | Errand | None:
         """Take the turn that is next, if there is one that may go now."""
-        if self.out_of_pages and not self._hops:
+        if self.out_of_pages and not self._begun.hops:
             return None
         now = self._clock.now()
         while (origin := self._politeness.pick(now)) is not None:
@@ -237,20 +219,16 @@ class Scheduler:
 
     def _take(self, origin: str, now: float) -> Lease | Errand | None:
         """What goes to an origin: what its pages wait for, what was begun, what is new."""
-        if origin in self._errands:
-            return _pop(self._errands, origin)
-        if origin in self._asking:
-            return None
-        is_new = origin not in self._hops
-        if is_new and self.out_of_pages:
+        if (errand := self._begun.errand(origin)) is not None or self._begun.asks(origin):
+            return errand
+        if self.out_of_pages and not self._begun.has_hop(origin):
             self._skipped.add(origin)
             return None
         if self._unknown is not None and self._unknown(origin):
-            self._asking.add(origin)
-            return Errand(origin, Hop(Request(f"{origin}/robots.txt")))
-        if not is_new:
-            self.hops -= 1
-            return _pop(self._hops, origin)
+            return self._begun.ask(origin)
+        return self._begun.hop(origin) or self._lease(origin, now)
+
+    def _lease(self, origin: str, now: float) -> Lease | None:
         lease = self._frontier.lease(origin, now)
         if lease is not None and self._pages_left is not None:
             self._pages_left -= 1
@@ -259,13 +237,10 @@ class Scheduler:
 
     def _head(self, origin: str, now: float) -> Head | None:
         """What `_take` would take."""
-        if origin in self._errands:
-            return Head(_FIRST, now)
-        if origin in self._asking:
-            return None
-        if origin in self._hops:
-            return Head(self._hops[origin][0].request.priority, now)
-        return None if origin in self._skipped else self._frontier.head(origin, now)
+        head = self._begun.head(origin, now)
+        if head is not None or origin in self._skipped or self._begun.asks(origin):
+            return head
+        return self._frontier.head(origin, now)
 
     def _book(self, origins: Iterable[str]) -> None:
         """Tell politeness what origins have next; wake someone for each that may go, now or
@@ -344,11 +319,3 @@ class Scheduler:
         self._timer, self._timer_at = None, float("inf")
         self._wake(self._politeness.due(self._clock.now()))
         self._set_timer()
-
-
-def _pop(waiting: dict[str, deque[_Turn]], origin: str) -> _Turn:
-    queue = waiting[origin]
-    turn = queue.popleft()
-    if not queue:
-        del waiting[origin]
-    return turn

@@ -7,13 +7,14 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrapekit.begun import MAX_HOPS, Errand
 from scrapekit.clock import ManualClock
 from scrapekit.frontier.base import Hop, Lease, Outcome
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.limits import Limits
 from scrapekit.messages import Request
 from scrapekit.politeness import Politeness
-from scrapekit.scheduler import MAX_HOPS, Errand, Scheduler
+from scrapekit.scheduler import Scheduler
 
 START = 1_000_000.0
 
@@ -314,9 +315,9 @@ async def test_a_page_whose_redirect_is_one_too_many_starts_over() -> None:
     bench = Bench()
     await bench.add("http://a.test/1")
     lease = await bench.lease()
-    bench.scheduler.hops = MAX_HOPS
+    bench.scheduler._begun.hops = MAX_HOPS
     await bench.scheduler.forward(lease, hop("http://b.test/"))
-    bench.scheduler.hops = 0
+    bench.scheduler._begun.hops = 0
     waiting = bench.ask()
     bench.clock.advance(60)
     await settle()
