@@ -503,9 +503,8 @@ class Response:
         """Whether the page asks robots not to follow its links: by X-Robots-Tag or by
         `<meta name="robots">`. What is addressed to another crawler by name doesn't count.
         """
-        getall = getattr(self.headers, "getall", None)
-        tags = getall("X-Robots-Tag", ()) if getall else ()
-        if forbids_following(tags):
+        assert isinstance(self.headers, (CIMultiDict, CIMultiDictProxy))
+        if forbids_following(self.headers.getall("X-Robots-Tag", ())):
             return True
         if _ROBOTS_TAG.search(self.body) is None:
             return False
