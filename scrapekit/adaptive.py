@@ -1,7 +1,7 @@
 """Adaptive concurrency: how many requests an origin gets at a time. Sans-IO.
 
-The law, as in TCP: start low, and double for as long as the site answers as quickly as before;
-halve at once when it says that it is too much, or nothing at all; go back soon to just below
+The law, as in TCP: start low, and grow by half for as long as the site answers as quickly as
+before;halve at once when it says that it is too much, or nothing at all; go back soon to just below
 where that was, and from there on probe in steps that begin small and grow while all is calm.
 
 Answers that take longer are a sign, too: a window of them is compared with the quickest window
@@ -21,6 +21,9 @@ START: Final = 2.0
 LEAST: Final = 1 / 64
 """One request a minute."""
 
+_GROWTH: Final = 1.5
+"""From one window to the next, until something gives. Twice would be found out sooner to be far
+too much, but would be that for a whole window of answers."""
 _TOLERANCE: Final = 1.5
 """Answers may take so many times as long as when the site was asked least."""
 _QUICKER: Final = 0.8
@@ -41,7 +44,9 @@ _STEP: Final = 0.05
 """How much is added for each calm window: in requests, and below one at a time as a share."""
 _STUBBORN: Final = 10
 """How often the steps are halved, at most, for a site that refuses whenever it is asked for more:
-each time costs a page its try, and often everybody a wait."""
+each time costs a page its try."""
+_RESTING: Final = 4
+"""As so many refusals counts one that everybody has to wait for."""
 
 
 @dataclass(slots=True)
@@ -108,9 +113,12 @@ class Adaptive:
             if self._count >= self._needed or self._is_plain_already:
                 self._judge(latest, ceiling if busy else 0)
 
-    def overloaded(self, number: float, latest: float, what: str, *, spoke: bool) -> None:
+    def overloaded(
+        self, number: float, latest: float, what: str, *, spoke: bool, rests: bool = False
+    ) -> None:
         """The site was overloaded; `what` names the sign. `spoke`: by its own word (429, 503),
-        not by silence, which may have any cause and doesn't tell how much is too much.
+        not by silence, which may have any cause and doesn't tell how much is too much. `rests`: by
+        a Retry-After, which all requests have to wait for.
         """
         if number <= self.lowered_after:
             return
@@ -119,8 +127,9 @@ class Adaptive:
         self.why = f"{what} at {self.wording}"
         if spoke or (self.failures == 1 and self.value >= 1):
             self.knee = self.value
+        if spoke and self.failures == 1:
+            self.refusals += _RESTING if rests else 1
         if spoke:
-            self.refusals += self.failures == 1
             self.refused_at = self.value
         self._lower(self.value / 2, latest)
 
@@ -146,7 +155,7 @@ class Adaptive:
         self._count += 1
 
     def _judge(self, latest: float, ceiling: int) -> None:
-        """Compare a whole window with the quickest; double, if nothing has ever given."""
+        """Compare a whole window with the quickest; grow, if nothing has ever given."""
         usual_s = math.exp(self._logs / self._count)
         slower = usual_s / self.base_s if self.base_s else 1.0
         queue = slower > _TOLERANCE and usual_s - self.base_s > _SLACK_S
@@ -165,7 +174,7 @@ class Adaptive:
         if self.value >= self.refused_at:
             self.refusals = 0
         if self.knee == math.inf and self.value < ceiling:
-            self._set(min(2 * self.value, ceiling), ceiling)
+            self._set(min(_GROWTH * self.value, ceiling), ceiling)
             self._measured_from = latest
         self._begin_window()
 

@@ -31,7 +31,9 @@ class Listener(Protocol):
 
     def answered(self, name: str, number: int, elapsed_s: float) -> None: ...
 
-    def overloaded(self, name: str, number: int, now: float, what: str, *, spoke: bool) -> None: ...
+    def overloaded(
+        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool
+    ) -> None: ...
 
 
 class Fetcher:
@@ -110,7 +112,8 @@ class Fetcher:
             raise
         elapsed_s = self._clock.now() - began
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
-            self._note_trouble(hop.origin, number, sign, spoke=True)
+            rests = "Retry-After" in response.headers
+            self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)
         elif measured and response.status < 500 and not account.waited:
             self._note_answer(hop.origin, number, elapsed_s, lost_s)
         return response, hop.elapsed_s + elapsed_s
@@ -137,10 +140,18 @@ class Fetcher:
             self._listener.answered(origin, number, elapsed_s)
 
     def _note_trouble(
-        self, origin: str, number: int, sign: str | None, *, spoke: bool = False
+        self,
+        origin: str,
+        number: int,
+        sign: str | None,
+        *,
+        spoke: bool = False,
+        rests: bool = False,
     ) -> None:
         if sign is not None:
-            self._listener.overloaded(origin, number, self._clock.now(), sign, spoke=spoke)
+            self._listener.overloaded(
+                origin, number, self._clock.now(), sign, spoke=spoke, rests=rests
+            )
 
     def _check(self, hop: Hop, *, is_new: bool) -> None:
         """`is_new`: it is a link that is tried for the first time; start requests are no traps.

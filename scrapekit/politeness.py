@@ -164,12 +164,14 @@ class Politeness:
                 number, elapsed_s, standing.requests, ceiling=limits.concurrency, busy=busy
             )
 
-    def overloaded(self, name: str, number: int, now: float, what: str, *, spoke: bool) -> None:
+    def overloaded(
+        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool = False
+    ) -> None:
         """The origin refused a request, or didn't answer it; see `Adaptive.overloaded`."""
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
-        standing.law.overloaded(number, standing.requests, what, spoke=spoke)
+        standing.law.overloaded(number, standing.requests, what, spoke=spoke, rests=rests)
         standing.note_overload(now)
         self._move(name, standing)
 

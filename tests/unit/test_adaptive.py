@@ -23,7 +23,7 @@ def calm(
     return now
 
 
-def test_it_starts_low_and_doubles_up_to_the_ceiling_while_all_is_calm() -> None:
+def test_it_starts_low_and_grows_up_to_the_ceiling_while_all_is_calm() -> None:
     law = Adaptive()
     limits = [law.limit]
     now = 0.0
@@ -31,7 +31,7 @@ def test_it_starts_low_and_doubles_up_to_the_ceiling_while_all_is_calm() -> None
         now = calm(law, 1, now=now, top=12)
         if law.limit != limits[-1]:
             limits.append(law.limit)
-    assert limits == [START, 4, 8, 12]
+    assert limits == [START, 3, 4, 6, 10, 12]
     assert law.why == "the most that is allowed"
 
 
@@ -201,7 +201,7 @@ def throughput(server: Server, limit: Callable[[float], int], law: Adaptive | No
             busy = len(under_way) + 1 >= law.limit
             law.answered(began, now - began, now, ceiling=32, busy=busy)
         else:
-            law.overloaded(began, now, "status 429", spoke=True)
+            law.overloaded(began, now, "status 429", spoke=True, rests=server.pause_s > 0)
             held_until = now + server.pause_s
     return answers / now
 
