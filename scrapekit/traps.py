@@ -22,8 +22,10 @@ from scrapekit.settings import Settings
 MAX_REPEATS: Final = 3
 """How often one segment, or a row of two or three, may come in a row in a path: /a/a/a/a is one
 too many. Relative links on a page that is found under any address make such paths."""
-MAX_SAME: Final = 50
-"""Pages of one template in a row that show nothing new."""
+MAX_SAME: Final = 20
+"""Pages of one template in a row that show nothing new, of those that are looked at."""
+SAMPLE: Final = 4
+"""One page of so many is looked at: a trap has enough of them, and looking costs time."""
 WATCHED_FROM: Final = 20
 """Pages of one template before their bodies are compared."""
 FUTURE_YEARS: Final = 2
@@ -87,6 +89,7 @@ class Traps:
         self._of_template: dict[str, int] = {}
         self._watched: dict[str, _Watched] = {}
         self._sessions: set[int] = set()
+        self._came = 0
 
     def __repr__(self) -> str:
         return f"<Traps templates={len(self._of_template)} watched={len(self._watched)}>"
@@ -95,23 +98,31 @@ class Traps:
         """Count a page that is about to be fetched. Raises Refused, whose reason names the trap."""
         if len(url) > self._max_length:
             raise Refused("trap: the URL is too long", url=url)
-        if _REPEATED.search(url.partition("?")[0], len(origin)):
+        # Few URLs have what the patterns look for, and looking for them costs more than this.
+        if url.count("/", len(origin)) > MAX_REPEATS and self._repeats(origin, url):
             raise Refused("trap: the path repeats itself", url=url)
-        self._check_session(url)
+        if "=" in url or ";" in url:
+            self._check_session(url)
         self._check_date(url)
         self._check_template(template(url), url)
         self._check_origin(origin, url)
 
     def came(self, url: str, body: bytes) -> None:
         """The page came. Compares it with others of its template, if there are many."""
+        self._came += 1
+        if self._came % SAMPLE or len(body) < _MIN_BYTES:
+            return
         name = template(url)
-        if len(body) < _MIN_BYTES or self._of_template.get(name, 0) < WATCHED_FROM:
+        if self._of_template.get(name, 0) < WATCHED_FROM:
             return
         watched = self._watched.setdefault(name, _Watched())
         shape = xxhash.xxh3_64_intdigest(body.translate(None, _NO_NEWS))
         # Pages of measurements differ in numbers alone, and are worth having.
         is_same = watched.knows(shape) and watched.knows(hash((shape, numbers(url, body))))
         watched.same = watched.same + 1 if is_same else 0
+
+    def _repeats(self, origin: str, url: str) -> bool:
+        return _REPEATED.search(url.partition("?")[0], len(origin)) is not None
 
     def _check_session(self, url: str) -> None:
         bare, count = _SESSION.subn("", url)

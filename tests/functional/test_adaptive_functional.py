@@ -269,7 +269,7 @@ async def test_a_trap_is_cut_off_counted_and_named() -> None:
 
     pages = {f"http://a.test/p/{n}": page(n) for n in range(1, 1000)}
     web_ = FakeTransport({"http://a.test/": page(0), **pages})
-    for traps, fetched in ((True, 72), (False, 1000)):
+    for traps, fetched in ((True, 105), (False, 1000)):
         settings = {"obey_robots": False, "traps": traps}
         async with scrapekit.crawl(Endless(), transport=web_, settings=settings) as run:
             await run.wait()

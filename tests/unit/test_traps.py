@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scrapekit.errors import Refused
 from scrapekit.settings import Settings
-from scrapekit.traps import MAX_SAME, WATCHED_FROM, Traps, template
+from scrapekit.traps import MAX_SAME, SAMPLE, WATCHED_FROM, Traps, template
 
 ORIGIN = "https://shop.test"
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
@@ -147,10 +147,10 @@ def crawl(found: Traps, bodies: dict[str, bytes]) -> int:
 
 def test_pages_that_show_nothing_new_are_cut_off() -> None:
     calendar = {f"/cal?m={n % 12 + 1}&y={2000 + n // 12}": month(n) for n in range(1000)}
-    assert crawl(traps(), calendar) < 150
+    assert crawl(traps(), calendar) < 200
     same = {f"/p/{n}": b"<p>Nothing here</p>" * 50 for n in range(1000)}
     found = traps()
-    assert crawl(found, same) == WATCHED_FROM + MAX_SAME + 1
+    assert crawl(found, same) == WATCHED_FROM + (MAX_SAME + 1) * SAMPLE
     assert refused(found, "/p/1001") == f"trap: nothing new on {ORIGIN}/p/{{}}"
     assert refused(found, "/q/1001") == ""
 
@@ -186,9 +186,11 @@ def test_no_url_and_no_body_is_an_error(path: str, body: bytes) -> None:
     found = traps()
     for _ in range(2):
         refused(found, f"/{path}")
-        found.came(f"{ORIGIN}/{path}", body * 2)
+        for _ in range(SAMPLE):
+            found.came(f"{ORIGIN}/{path}", body * 2)
     found._of_template = dict.fromkeys(found._of_template, 100)
-    found.came(f"{ORIGIN}/{path}", body)
+    for _ in range(SAMPLE):
+        found.came(f"{ORIGIN}/{path}", body)
 
 
 def test_templates_that_were_few_are_forgotten_when_there_are_too_many(
