@@ -1,8 +1,8 @@
 """Adaptive concurrency: how many requests an origin gets at a time. Sans-IO.
 
 The law, as in TCP: start low, and grow by half for as long as the site answers as quickly as
-before;halve at once when it says that it is too much, or nothing at all; go back soon to just below
-where that was, and from there on probe in steps that begin small and grow while all is calm.
+before; halve at once when it says that it is too much, or nothing at all; go back soon to just
+below where that was, and from there on probe in steps that begin small and grow while all is calm.
 
 Answers that take longer are a sign, too: a window of them is compared with the quickest window
 so far, as in Netflix's gradient limits, and a queue on the site's side lowers the limit before the
@@ -76,6 +76,8 @@ class Adaptive:
     """What was begun until then is no new sign."""
     _measured_from: float = -math.inf
     """Answers to what was begun before tell of another limit."""
+    _answers: int = 0
+    """In the window; of those `_count` were timed, and `_logs` is the sum of their logarithms."""
     _logs: float = 0.0
     _count: int = 0
     _needed: int = _FIRST_WINDOW
@@ -96,10 +98,11 @@ class Adaptive:
         return 1 / self.value - 1 if self.value < 1 else 0.0
 
     def answered(
-        self, number: float, elapsed_s: float, latest: float, *, ceiling: int, busy: bool
+        self, number: float, elapsed_s: float | None, latest: float, *, ceiling: int, busy: bool
     ) -> None:
-        """An answer came. `busy`: as many requests were on their way as are allowed; a limit that
-        isn't reached isn't tested, and doesn't rise.
+        """An answer came, after `elapsed_s`; None if that tells nothing of the site. `busy`: as
+        many requests were on their way as are allowed; a limit that isn't reached isn't tested,
+        and doesn't rise.
         """
         if number <= self.lowered_after:
             return
@@ -109,8 +112,10 @@ class Adaptive:
         if busy and self.knee < math.inf:
             self._raise(ceiling)
         if number >= self._measured_from:
-            self._measure(elapsed_s)
-            if self._count >= self._needed or self._is_plain_already:
+            self._answers += 1
+            if elapsed_s is not None:
+                self._measure(elapsed_s)
+            if self._answers >= self._needed or self._is_plain_already:
                 self._judge(latest, ceiling if busy else 0)
 
     def overloaded(
@@ -155,7 +160,20 @@ class Adaptive:
         self._count += 1
 
     def _judge(self, latest: float, ceiling: int) -> None:
-        """Compare a whole window with the quickest; grow, if nothing has ever given."""
+        """See to a whole window; grow, if nothing has ever given."""
+        # If most of it tells nothing, the site isn't what we wait for.
+        if 2 * self._count >= self._answers and self._is_slow(latest):
+            return
+        self.calm += 1
+        if self.value >= self.refused_at:
+            self.refusals = 0
+        if self.knee == math.inf and self.value < ceiling:
+            self._set(min(_GROWTH * self.value, ceiling), ceiling)
+            self._measured_from = latest
+        self._begin_window()
+
+    def _is_slow(self, latest: float) -> bool:
+        """Compare the window with the quickest; lower the limit if there is a queue."""
         usual_s = math.exp(self._logs / self._count)
         slower = usual_s / self.base_s if self.base_s else 1.0
         queue = slower > _TOLERANCE and usual_s - self.base_s > _SLACK_S
@@ -166,17 +184,11 @@ class Adaptive:
             self.why = f"answers took {slower:.1f} times as long at {self.wording}"
             self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), latest)
             self.knee = self.value / _BELOW
-            return
+            return True
         elif slower < _QUICKER:
             # A step on the way: one window of light pages is no measure for all of them.
             self.base_s += (usual_s - self.base_s) / 4
-        self.calm += 1
-        if self.value >= self.refused_at:
-            self.refusals = 0
-        if self.knee == math.inf and self.value < ceiling:
-            self._set(min(_GROWTH * self.value, ceiling), ceiling)
-            self._measured_from = latest
-        self._begin_window()
+        return False
 
     def _lower(self, value: float, latest: float) -> None:
         self.value = max(LEAST, value)
@@ -185,7 +197,7 @@ class Adaptive:
         self._begin_window()
 
     def _begin_window(self) -> None:
-        self._logs, self._count = 0.0, 0
+        self._answers, self._logs, self._count = 0, 0.0, 0
         unhurt = self.knee == math.inf
         self._needed = max(_FIRST_WINDOW, self.limit) if unhurt else max(_WINDOW, 2 * self.limit)
 

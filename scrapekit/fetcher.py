@@ -29,7 +29,7 @@ class Listener(Protocol):
 
     def number(self, name: str) -> int: ...
 
-    def answered(self, name: str, number: int, elapsed_s: float) -> None: ...
+    def answered(self, name: str, number: int, elapsed_s: float | None) -> None: ...
 
     def overloaded(
         self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool
@@ -69,6 +69,8 @@ class Fetcher:
         self._credentials = guard.Credentials(settings.headers, settings.cookies)
         self._claims: dict[str, str] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
+        self._claimed: dict[str, list[str]] = {}
+        """The same the other way round."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings."""
@@ -114,17 +116,15 @@ class Fetcher:
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
             rests = "Retry-After" in response.headers
             self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)
-        elif measured and response.status < 500 and not account.waited:
-            self._note_answer(hop.origin, number, elapsed_s, lost_s)
+        elif measured and response.status < 500:
+            is_own = account.waited or self._lag_s() - lost_s > _OWN_SHARE * elapsed_s
+            self._listener.answered(hop.origin, number, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
 
     def settled(self, lease: Lease) -> None:
         """The visit of a lease is over: its redirects are no longer under way."""
-        if lease.hop is not None:
-            first = lease.request.url
-            for url in (*lease.hop.passed[1:], lease.hop.request.url):
-                if self._claims.get(url) == first:
-                    del self._claims[url]
+        for url in self._claimed.pop(lease.request.url, ()):
+            del self._claims[url]
 
     async def _in_time(self, hop: Hop, request: Request, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -134,10 +134,6 @@ class Fetcher:
         except TimeoutError as exc:
             message = f"not done after {limit_s:g} s"
             raise FetchTimeout(message, url=request.url, phase="total", after_s=limit_s) from exc
-
-    def _note_answer(self, origin: str, number: int, elapsed_s: float, lost_s: float) -> None:
-        if self._lag_s() - lost_s <= _OWN_SHARE * elapsed_s:
-            self._listener.answered(origin, number, elapsed_s)
 
     def _note_trouble(
         self,
@@ -169,8 +165,11 @@ class Fetcher:
 
     def _check_duplicate(self, url: str, by: str) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""
-        if self._seen(url) or self._claims.setdefault(url, by) != by:
+        if self._seen(url) or self._claims.get(url, by) != by:
             raise Refused("duplicate", url=url)
+        if url not in self._claims:
+            self._claims[url] = by
+            self._claimed.setdefault(by, []).append(url)
 
 
 def next_hop(hop: Hop, response: Response, elapsed_s: float, limit: int) -> Hop:

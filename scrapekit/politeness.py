@@ -153,15 +153,17 @@ class Politeness:
 
     def number(self, name: str) -> int:
         """That of the latest request to the origin."""
-        return self._origins.meet(name).requests
+        return self._origins.meet(name).turns
 
-    def answered(self, name: str, number: int, elapsed_s: float) -> None:
-        """The origin answered a request, which isn't finished yet, after `elapsed_s`."""
+    def answered(self, name: str, number: int, elapsed_s: float | None) -> None:
+        """The origin answered a request, which isn't finished yet, after `elapsed_s`; None if
+        something else than the origin may have taken the time.
+        """
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is not None and limits.adaptive:
             busy = standing.in_flight >= standing.limit(limits)
             standing.law.answered(
-                number, elapsed_s, standing.requests, ceiling=limits.concurrency, busy=busy
+                number, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
             )
 
     def overloaded(
@@ -171,7 +173,7 @@ class Politeness:
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
-        standing.law.overloaded(number, standing.requests, what, spoke=spoke, rests=rests)
+        standing.law.overloaded(number, standing.turns, what, spoke=spoke, rests=rests)
         standing.note_overload(now)
         self._move(name, standing)
 

@@ -23,8 +23,6 @@ NEVER: Final = float("-inf")
 _KEPT: Final = 200
 """Idle origins that are remembered although there is nothing special about them, for the report.
 Beyond, a crawl of many origins keeps those alone of which there is something to remember."""
-
-
 _DOWN_S: Final = 600.0
 """How long an origin is left alone that failed whatever the pauses were."""
 
@@ -74,6 +72,8 @@ class Standing:
     """One origin. Dates are seconds of the crawl's clock."""
 
     in_flight: int = 0
+    turns: int = 0
+    """Begun so far: the number of the latest."""
     requests: int = 0
     """Made so far."""
     started_at: float = NEVER
@@ -112,20 +112,24 @@ class Standing:
     def start(self, limits: Limits, now: float, random: float) -> None:
         """A request goes."""
         self.in_flight += 1
+        self.turns += 1
         self.requests += 1
         self.before = self.started_at, self.paced_until
         self.started_at = now
-        if self.down_until > now:
-            return
-        pause_s = limits.pause_s(self.site_delay_s, random)
-        if self.law is not None and limits.adaptive:
-            pause_s = max(pause_s, self.law.spacing_s)
+        # What is given up needs no pause, but will be taken back.
+        pause_s = 0.0 if self.down_until > now else self._pause_s(limits, random)
         self.paced_until = max(self.paced_until, now + pause_s)
         if limits.rate is not None and self.own_window is None:
             self.own_window = Window.of(limits.rate)
         for window in (self.own_window, self.site_window):
             if window is not None:
                 window.starts.append(now)
+
+    def _pause_s(self, limits: Limits, random: float) -> float:
+        pause_s = limits.pause_s(self.site_delay_s, random)
+        if self.law is None or not limits.adaptive:
+            return pause_s
+        return max(pause_s, self.law.spacing_s)
 
     def take_back(self, now: float) -> None:
         """The request that was the last to start wasn't sent after all."""

@@ -32,6 +32,8 @@ FUTURE_YEARS: Final = 2
 """Calendars may be followed so far into the future."""
 
 _MAX_TEMPLATES: Final = 200_000
+_MAX_WATCHED: Final = 1_000
+_MAX_SESSIONS: Final = 200_000
 _MAX_HASHES: Final = 1_000
 _THIS_YEAR: Final = 2026
 """A clock that says it is earlier is a test's."""
@@ -115,6 +117,8 @@ class Traps:
         name = template(url)
         if self._of_template.get(name, 0) < WATCHED_FROM:
             return
+        if len(self._watched) >= _MAX_WATCHED and name not in self._watched:
+            return
         watched = self._watched.setdefault(name, _Watched())
         shape = xxhash.xxh3_64_intdigest(body.translate(None, _NO_NEWS))
         # Pages of measurements differ in numbers alone, and are worth having.
@@ -131,7 +135,8 @@ class Traps:
         key = urls.fingerprint(bare)
         if key in self._sessions:
             raise Refused("trap: the same page with another session id", url=url)
-        self._sessions.add(key)
+        if len(self._sessions) < _MAX_SESSIONS:
+            self._sessions.add(key)
 
     def _check_date(self, url: str) -> None:
         found = _DATE.search(url)

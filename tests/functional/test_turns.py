@@ -159,6 +159,24 @@ async def test_a_page_behind_redirects_counts_once_and_keeps_its_depth() -> None
         assert sum(isinstance(event, kind) for event in recorder.events) == 3
 
 
+async def test_a_redirect_that_is_gone_at_the_next_try_leaves_its_target_to_others() -> None:
+    pages: Pages = {"/a": in_turn(redirect("/b"), ""), "/b": in_turn(503, "")}
+    async with Site(pages) as site:
+
+        class InTurn(Titles):
+            async def start(self) -> Any:
+                yield Request(site.url("/a"))
+                await site.until(lambda: site.hits == ["/a", "/b", "/a"])
+                await idle(50)
+                yield Request(site.url("/c"))
+
+        site.pages["/c"] = redirect("/b")
+        items, report = await crawled(InTurn())
+    assert site.hits == ["/a", "/b", "/a", "/c", "/b"]
+    assert len(items) == 2
+    assert report.dropped == {}
+
+
 async def test_a_crawl_that_is_stopped_leaves_redirects_that_wait() -> None:
     never = asyncio.Event()
     frontier = MemoryFrontier()

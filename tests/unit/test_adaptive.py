@@ -107,6 +107,18 @@ def test_a_single_slow_page_is_no_sign() -> None:
     assert law.value == 8.0
 
 
+def test_answers_that_tell_nothing_of_the_site_neither_lower_it_nor_hold_it_down() -> None:
+    law = Adaptive()
+    for number in range(200):
+        law.answered(number, None, number, ceiling=8, busy=True)
+    assert (law.value, law.base_s) == (8.0, 0.0)
+    law = Adaptive(value=8.0, base_s=0.2)
+    for number in range(200):
+        took = 5.0 if number % 4 == 0 else None
+        law.answered(number, took, number, ceiling=8, busy=True)
+    assert law.value == 8.0
+
+
 def test_a_site_that_becomes_slow_by_itself_gets_its_concurrency_back() -> None:
     law = Adaptive(value=8.0, base_s=0.2)
     lowest, now = 8.0, 1.0
