@@ -35,6 +35,7 @@ from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
 from scrapekit.spider import Spider
+from scrapekit.standing import SharedLimits
 from scrapekit.stats import Stats
 from scrapekit.transport.base import Transport
 
@@ -90,8 +91,10 @@ class Crawl:
         report = self._stats.report(self._clock.now())
         report.spider = self.spider.name
         report.stats = self.spider.stats.snapshot()
-        if self._engine is not None and self._engine.reason is not None:
-            report.reason = self._engine.reason
+        if self._engine is not None:
+            # Too much to look at for whoever asks again and again how far the crawl is.
+            report.origins = self._engine.origin_limits() if self._engine.closing else []
+            report.reason = self._engine.reason or report.reason
         return report
 
     @property
@@ -271,13 +274,15 @@ def crawl(
     clock: Clock | None = None,
     executor: Executor | None = None,
     cookies: Cookies | None = None,
+    shared_limits: SharedLimits | None = None,
 ) -> Crawl:
     """A crawl to be used in `async with`, and iterated for its items.
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane, as the setting of that name does. `cookies` are those of an earlier crawl. The
+    process lane, as the setting of that name does. `cookies` are those of an earlier crawl. Crawls
+    on one loop that are given the same `shared_limits` keep each origin's limits together. The
     others take the place of a part: see their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
@@ -293,6 +298,7 @@ def crawl(
         clock=clock,
         executor=executor,
         cookies=cookies,
+        shared_limits=shared_limits,
         iterated=True,
     )
 
@@ -407,6 +413,7 @@ def prepare(
     clock: Clock | None = None,
     executor: Executor | None = None,
     cookies: Cookies | None = None,
+    shared_limits: SharedLimits | None = None,
     iterated: bool = True,
 ) -> Crawl:
     """A crawl with settings and exports as they are; crawl() and run() make them first.
@@ -431,6 +438,7 @@ def prepare(
             observers=(stats, LogObserver(), *observers),
             hand_over=hand_over,
             executor=executor,
+            shared_limits=shared_limits,
         )
         engine.cookies.restore(kept_cookies)
         return engine

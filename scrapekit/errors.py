@@ -25,6 +25,7 @@
     │   ├── RedirectError         a redirect that leads nowhere, in a circle or too far
     │   ├── SitemapError          a sitemap that is broken or too large; it is read up to there
     │   ├── RobotsUnavailable     robots.txt can't be had, so nothing may be fetched
+    │   ├── OriginDown            it failed so often in a row that it is left alone for a while
     │   ├── DocumentRefused       a page that is not parsed, for what that would cost
     │   └── InvalidJSON           a body that is no JSON
     ├── Refused                 the rules: a request that the crawl may not make
@@ -258,6 +259,21 @@ class RedirectError(SiteError):
 
 class RobotsUnavailable(SiteError):
     """robots.txt answered 5xx or not at all: nothing may be fetched (RFC 9309, 2.3.1.4)."""
+
+    def __init__(self, message: str, *, url: str = "", retry_after: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.retry_after = retry_after
+        """The Retry-After header, as it was sent."""
+
+
+class OriginDown(SiteError):
+    """The origin failed `failures` times in a row, with longer and longer pauses between; what
+    still waits for it isn't tried for a while. The message names the last failure.
+    """
+
+    def __init__(self, message: str, *, url: str, failures: int) -> None:
+        super().__init__(message, url=url)
+        self.failures = failures
 
 
 class DocumentRefused(SiteError):

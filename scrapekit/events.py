@@ -69,6 +69,18 @@ class RequestsDropped(Event, frozen=True, kw_only=True):
     """The URL of the first of them."""
 
 
+class RobotsRead(Event, frozen=True, kw_only=True):
+    """The robots.txt of an origin is known; its pages can be fetched now, as far as it allows."""
+
+    origin: str
+    how: str
+    """Its status, or why it counts as missing."""
+    delay_s: float
+    """The Crawl-delay; 0.0 if there is none."""
+    sitemaps: tuple[str, ...]
+    """The URLs of its `Sitemap:` lines."""
+
+
 class RetryScheduled(Event, frozen=True, kw_only=True):
     """A page could not be fetched and will be tried again at `due` (seconds since the epoch)."""
 

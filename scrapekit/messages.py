@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, NoReturn, cast, final, overload
+from typing import Any, Final, Literal, NamedTuple, NoReturn, cast, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -13,6 +13,7 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, forms, urls
 from scrapekit.authority import authorization_of, check_proxy
+from scrapekit.directives import forbids_following
 from scrapekit.document import Document, Element
 from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError
 
@@ -33,9 +34,11 @@ _FIELDS: Final = (
     "unique",
     "session",
     "proxy",
+    "when",
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
+_ROBOTS_TAG: Final = re.compile(rb"<meta[^>]+robots", re.IGNORECASE)
 """A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
 frees."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -57,6 +60,15 @@ class _Fixed(dict[str, Any]):
 
 
 _NONE: Final = _Fixed()
+
+
+class When(NamedTuple):
+    """The dates of a request that isn't to go as soon as it can."""
+
+    not_before_s: float = 0.0
+    """Seconds since the epoch."""
+    delay_s: float = 0.0
+    """Seconds from its filing."""
 
 
 def callback_name(callback: Callback | None) -> str | None:
@@ -92,7 +104,8 @@ class Request(_Draft):
     `json` (encoded as the body) and `data` (a mapping or pairs, sent as a form). A body makes the
     default method POST. User name and password in the URL become an Authorization header, and so
     does `auth`: `("name", "password")`, "name:password" or "Bearer TOKEN". Only the request's own
-    origin gets it.
+    origin gets it. `not_before_s` (seconds since the epoch) and `delay_s` (seconds from its filing)
+    put it off; it holds up no other request meanwhile.
 
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
@@ -118,6 +131,8 @@ class Request(_Draft):
     The requests that `Response.follow` and the like make stay in the session of their page."""
     proxy: str | None
     """The HTTP proxy for this request, in place of those of the settings."""
+    when: When | None
+    """Its dates; None for as soon as possible."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
 
@@ -139,6 +154,8 @@ class Request(_Draft):
         session: str = "",
         auth: str | tuple[str, str] | None = None,
         proxy: str | None = None,
+        not_before_s: float = 0.0,
+        delay_s: float = 0.0,
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
@@ -172,6 +189,7 @@ class Request(_Draft):
             unique,
             session,
             proxy,
+            _when(not_before_s, delay_s),
             0,
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
@@ -181,13 +199,14 @@ class Request(_Draft):
     def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         return _filled(
-            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, depth
+            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, None, depth
         )
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
         values = {name: getattr(self, name) for name in _FIELDS}
         depth = changes.pop("depth", values.pop("depth"))
+        values |= (values.pop("when") or When())._asdict()
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
             if "body" not in changes:
@@ -204,6 +223,23 @@ class Request(_Draft):
         if depth == self.depth:
             return self
         return _filled(*(*self._values()[:-1], depth))
+
+    @property
+    def not_before_s(self) -> float:
+        """No sooner than this, in seconds since the epoch; 0.0 for as soon as possible."""
+        return 0.0 if self.when is None else self.when.not_before_s
+
+    @property
+    def delay_s(self) -> float:
+        """No sooner than so many seconds after the crawl has filed it."""
+        return 0.0 if self.when is None else self.when.delay_s
+
+    def filed_at(self, now: float) -> Request:
+        """This request, with a delay made a date: `now` is when it is filed."""
+        if self.when is None or not self.when.delay_s:
+            return self
+        due = max(self.when.not_before_s, now + self.when.delay_s)
+        return _filled(*(*self._values()[:-2], When(due), self.depth))
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -244,6 +280,7 @@ def _filled(
     unique: bool,
     session: str,
     proxy: str | None,
+    when: When | None,
     depth: int,
 ) -> Request:
     """A Request of values that are known to be right, in the order of the fields.
@@ -263,6 +300,7 @@ def _filled(
     draft.unique = unique
     draft.session = session
     draft.proxy = proxy
+    draft.when = when
     draft.depth = depth
     draft.__class__ = Request
     return cast("Request", draft)
@@ -281,6 +319,14 @@ def _with_params(url: str, params: Any) -> str:
         return urls.with_query(url, params)
     except (TypeError, ValueError) as exc:
         raise UsageError(f"params can't be encoded: {exc}") from exc
+
+
+def _when(not_before_s: float, delay_s: float) -> When | None:
+    """Raises UsageError for what is no date or delay."""
+    for name, value in (("not_before_s", not_before_s), ("delay_s", delay_s)):
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise UsageError(f"a Request's {name} is a number of seconds from 0 up, not {value!r}")
+    return When(float(not_before_s), float(delay_s)) if not_before_s or delay_s else None
 
 
 def _method(method: str) -> str:
@@ -494,8 +540,25 @@ class Response:
         """All matches as text; see `get`."""
         return self.document.get_all(query)
 
+    @property
+    def is_nofollow(self) -> bool:
+        """Whether the page asks robots not to follow its links: by X-Robots-Tag or by
+        `<meta name="robots">`. What is addressed to another crawler by name doesn't count.
+        """
+        assert isinstance(self.headers, (CIMultiDict, CIMultiDictProxy))
+        if forbids_following(self.headers.getall("X-Robots-Tag", ())):
+            return True
+        if _ROBOTS_TAG.search(self.body) is None:
+            return False
+        return forbids_following(self.get_all('meta[name="robots" i]::attr(content)'))
+
     def links(self, query: str = "a[href]", *, skip_nofollow: bool = False) -> list[str]:
-        """The distinct http(s) URLs that the matching elements link to, in document order."""
+        """The distinct http(s) URLs that the matching elements link to, in document order.
+
+        `skip_nofollow` leaves out links with rel=nofollow, and all of a page that `is_nofollow`.
+        """
+        if skip_nofollow and self.is_nofollow:
+            return []
         return self.document.links(query, skip_nofollow=skip_nofollow)
 
     def urljoin(self, url: str) -> str:

@@ -53,6 +53,10 @@ class Sender:
             self.cookies.take(request.session, response, self._clock.now())
         return response
 
+    def keeps_cookies_of(self, response: Response) -> bool:
+        """Whether a response may have set cookies that are sent from now on."""
+        return self.cookies.enabled and "Set-Cookie" in response.headers
+
     async def _fetch_by_turns(self, request: Request, account: Account) -> Response:
         """Through the next proxy. Another one takes over what that can't have sent."""
         tried: set[str] = set()

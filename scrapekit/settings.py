@@ -61,6 +61,26 @@ _Executor = Annotated[
 ]
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _Folder = Annotated[str, Meta(min_length=1, title="the path of a folder")]
+_Share = Annotated[float, Meta(ge=0, le=10)]
+_Domain = Annotated[str, Meta(pattern=r"\A[^\s/:@?#*]+\Z", title="a host name")]
+
+
+class DomainSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True
+):
+    """What differs for one domain and its subdomains; None: as for all."""
+
+    concurrency_per_origin: _Slots | None = None
+    delay_s: _Pause | None = None
+    delay_jitter: _Share | None = None
+    requests_per_minute: _Count | None = None
+    adaptive: bool | None = None
+
+
+_DomainTable = Annotated[
+    DomainSettings,
+    Meta(title=f"a table of {', '.join(DomainSettings.__struct_fields__)}"),
+]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,11 +94,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Slots, Meta(description="Pages in the making at once, in the whole crawl.")
     ] = 32
     concurrency_per_origin: Annotated[
-        _Slots, Meta(description="Pages in the making at once from one origin.")
+        _Slots, Meta(description="Requests at a time to one origin, at most.")
     ] = 8
     delay_s: Annotated[
         _Pause, Meta(description="Least time between two requests to one origin, in seconds.")
     ] = 0.0
+    delay_jitter: Annotated[
+        _Share, Meta(description="Up to this share of a delay is added to it at random.")
+    ] = 0.0
+    requests_per_minute: Annotated[
+        _Count | None,
+        Meta(description="Most requests to one origin in any minute; they may come in a row."),
+    ] = None
+    adaptive: Annotated[
+        bool,
+        Meta(
+            description="Begin with two requests at a time to an origin, and ask for more or less "
+            "as it answers, up to concurrency_per_origin."
+        ),
+    ] = True
+    domains: Annotated[
+        Mapping[_Domain, _DomainTable],
+        Meta(description="Limits that differ, by domain; subdomains included, the nearest wins."),
+    ] = msgspec.field(default_factory=dict)
     timeout_s: Annotated[
         _Span,
         Meta(description="Longest time for one page, all redirects and the body, in seconds."),
@@ -118,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Pause,
         Meta(description="Longest wait before a retry, also if Retry-After says more, in seconds."),
     ] = 300.0
+    retry_methods: Annotated[
+        tuple[_Token, ...],
+        Meta(description="Methods to retry although they may do their work twice, such as POST."),
+    ] = ()
     obey_robots: Annotated[bool, Meta(description="Fetch only what robots.txt allows.")] = True
     user_agent: Annotated[
         _Product, Meta(description="The User-Agent header, and the name looked up in robots.txt.")
@@ -157,6 +199,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="Most links followed from a start URL; 0 is the start URLs alone."),
     ] = None
+    traps: Annotated[
+        bool,
+        Meta(description="Cut off what looks endless: the report names what, and how much."),
+    ] = True
+    max_pages_per_origin: Annotated[
+        _Count | None, Meta(description="Most pages of one origin; what is beyond is dropped.")
+    ] = None
+    max_pages_per_template: Annotated[
+        _Count | None,
+        Meta(description="Most pages of one origin whose URLs differ in numbers only."),
+    ] = 100_000
+    max_url_length: Annotated[
+        _Count, Meta(description="Longest URL that is fetched, in characters.")
+    ] = 2_000
     max_pages: Annotated[
         _Count | None, Meta(description="The crawl stops after this many pages.")
     ] = None

@@ -23,7 +23,7 @@ class Jars:
     """
 
     def __init__(self, *, enabled: bool = True) -> None:
-        self._enabled = enabled
+        self.enabled = enabled
         self._jars: dict[str, Jar] = {}
         self.changes = 0
         """How often cookies were set or deleted: whoever keeps the `state` sees if it is old."""
@@ -36,7 +36,7 @@ class Jars:
 
     def take(self, session: str, response: Response, now: float) -> None:
         """Keep the cookies that one hop's response sets. Lines that break a rule are ignored."""
-        if not self._enabled:
+        if not self.enabled:
             return
         jar = self._jars.get(session) or Jar()
         # getall, because a Set-Cookie line may hold commas: they can't be joined.

@@ -111,8 +111,11 @@ class MemoryFrontier:
             if request.unique and fingerprint in self._seen:
                 continue
             self._seen.add(fingerprint)
-            entry = (-request.priority, next(self._numbers), request, 1)
-            heapq.heappush(self._queue(urls.origin(request.url)).ready, entry)
+            queue, number = self._queue(urls.origin(request.url)), next(self._numbers)
+            if request.not_before_s:
+                heapq.heappush(queue.dated, (request.not_before_s, number, request, 1))
+            else:
+                heapq.heappush(queue.ready, (-request.priority, number, request, 1))
             new.append(request)
         self._pending += len(new)
         return new

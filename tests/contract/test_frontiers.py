@@ -178,6 +178,20 @@ async def test_a_postponed_request_waits_for_its_date(frontier: Frontier) -> Non
     assert lease(frontier).tries == 3
 
 
+async def test_a_request_with_a_date_waits_for_it(frontier: Frontier) -> None:
+    await frontier.add([Request(f"{A}/late", not_before_s=NOW + 60, priority=2)])
+    assert frontier.pending == 1
+    head = frontier.head(A, NOW)
+    assert head is not None
+    assert (head.priority, head.due) == (2, NOW + 60)
+    assert frontier.lease(A, NOW + 59.9) is None
+    await add(frontier, f"{A}/now")
+    assert leases(frontier) == [f"{A}/now"]
+    again = lease(frontier, now=NOW + 60)
+    assert (again.request.url, again.tries) == (f"{A}/late", 1)
+    assert again.request.not_before_s == NOW + 60
+
+
 async def test_a_postponed_request_does_not_hold_up_others(frontier: Frontier) -> None:
     await add(frontier, f"{A}/late", priority=9)
     await frontier.postpone(lease(frontier), NOW + 60)

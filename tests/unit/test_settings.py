@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scrapekit import _version
 from scrapekit.errors import SettingsError
-from scrapekit.settings import SETTINGS, Settings, changed, check, redact
+from scrapekit.settings import SETTINGS, DomainSettings, Settings, changed, check, redact
 
 A_YEAR_S = 31_536_000
 SECRET = "hunter2"  # nothing else in these tests contains it
@@ -26,6 +26,10 @@ DEFAULTS: dict[str, object] = {
     "concurrency": 32,
     "concurrency_per_origin": 8,
     "delay_s": 0.0,
+    "delay_jitter": 0.0,
+    "requests_per_minute": None,
+    "adaptive": True,
+    "domains": {},
     "timeout_s": 60.0,
     "connect_timeout_s": 10.0,
     "read_timeout_s": 30.0,
@@ -36,6 +40,7 @@ DEFAULTS: dict[str, object] = {
     "retries": 2,
     "retry_delay_s": 1.0,
     "max_retry_delay_s": 300.0,
+    "retry_methods": (),
     "obey_robots": True,
     "user_agent": f"scrapekit/{_version.__version__}",
     "headers": {},
@@ -47,6 +52,10 @@ DEFAULTS: dict[str, object] = {
     "proxy_bench_s": 30.0,
     "accept_statuses": (),
     "max_depth": None,
+    "traps": True,
+    "max_pages_per_origin": None,
+    "max_pages_per_template": 100_000,
+    "max_url_length": 2_000,
     "max_pages": None,
     "max_items": None,
     "max_seconds": None,
@@ -89,11 +98,23 @@ HOST = st.from_regex(r"[a-z0-9.-]+|\[[0-9a-f:]+\]", fullmatch=True)
 ORIGIN = st.from_regex(r"https?://[a-z0-9.-]+(:[0-9]{2,5})?", fullmatch=True)
 AUTH = st.sampled_from(["user:pass", "user:", ":", "üser:pa:ss wörd", "Bearer abc.DEF-1=="])
 PROXY = st.builds("http://user:pw@{}:8080".format, HOST)
+DOMAIN = st.builds(
+    DomainSettings,
+    concurrency_per_origin=st.none() | SLOTS,
+    delay_s=st.none() | PAUSE,
+    delay_jitter=st.none() | st.floats(0, 10),
+    requests_per_minute=st.none() | COUNT,
+    adaptive=st.none() | st.booleans(),
+)
 
 VALUES: dict[str, st.SearchStrategy[object]] = {
     "concurrency": SLOTS,
     "concurrency_per_origin": SLOTS,
     "delay_s": PAUSE,
+    "delay_jitter": st.floats(0, 10),
+    "requests_per_minute": st.none() | COUNT,
+    "adaptive": st.booleans(),
+    "domains": st.dictionaries(HOST.filter(lambda host: ":" not in host), DOMAIN, max_size=3),
     "timeout_s": SPAN,
     "connect_timeout_s": SPAN,
     "read_timeout_s": SPAN,
@@ -104,6 +125,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "retries": st.integers(0, 100),
     "retry_delay_s": PAUSE,
     "max_retry_delay_s": PAUSE,
+    "retry_methods": st.lists(TOKEN, max_size=3).map(tuple),
     "obey_robots": st.booleans(),
     "user_agent": LINE.map(str.strip).filter(bool),
     "headers": st.dictionaries(TOKEN, LINE, max_size=3),
@@ -115,6 +137,10 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "proxy_bench_s": PAUSE,
     "accept_statuses": st.lists(st.integers(100, 999), max_size=4).map(tuple),
     "max_depth": st.none() | st.integers(0, 100),
+    "traps": st.booleans(),
+    "max_pages_per_origin": st.none() | COUNT,
+    "max_pages_per_template": st.none() | COUNT,
+    "max_url_length": COUNT,
     "max_pages": st.none() | COUNT,
     "max_items": st.none() | COUNT,
     "max_seconds": st.none() | SPAN,
@@ -139,7 +165,7 @@ ANYTHING = st.recursive(
 def as_text(value: object) -> str:
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
 
 
 class TestDefaults:
