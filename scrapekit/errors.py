@@ -246,8 +246,8 @@ class Refused(ScrapekitError):
 
     fault: ClassVar[Fault] = "the rules"
 
-    def __init__(self, reason: str, *, url: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, *, url: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.url = url
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from scrapekit import guard, robots, urls
 from scrapekit.budget import Account, ByteBudget
@@ -19,9 +19,11 @@ from scrapekit.errors import (
     SiteError,
 )
 from scrapekit.messages import Request, Response
+from scrapekit.reach import Reach, led_to
 from scrapekit.robots import Robots
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
+from scrapekit.transport.guarded import Guarded
 
 _ROBOTS_REDIRECTS: Final = 5
 """RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
@@ -52,7 +54,8 @@ class Fetcher:
         seen: Callable[[str], bool],
         meet: Callable[[str, float], None],
     ) -> None:
-        self._transport = transport
+        self._reach = Reach(settings)
+        self._transport = Guarded(transport, self._reach)
         self._scope = scope
         self._settings = settings
         self._clock = clock
@@ -61,7 +64,7 @@ class Fetcher:
         self._credentials = guard.Credentials(settings.headers, settings.cookies)
         self._claims: dict[str, str] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
-        self._robots: dict[str, asyncio.Task[Robots]] = {}
+        self._robots: dict[str, _Loading] = {}
         self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
 
     def add_start(self, url: str) -> None:
@@ -74,6 +77,7 @@ class Fetcher:
 
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
+        led_to.set(request.reach)
         return await self._in_time(
             request,
             account,
@@ -87,7 +91,7 @@ class Fetcher:
 
     async def aclose(self) -> None:
         """End what is under way to robots.txt files."""
-        tasks = [task for task in self._robots.values() if not task.done()]
+        tasks = [loading.task for loading in self._robots.values() if not loading.task.done()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -96,14 +100,18 @@ class Fetcher:
         self, request: Request, account: Account, check: Check, limit: int
     ) -> Response:
         first, started, passed = request, self._clock.now(), [request.url]
+        request = request.at_depth(request.depth, min(request.reach, led_to.get()))
         while True:
+            led_to.set(request.reach)
             await check(request, first)
             response = await self._transport.fetch(self._credentials.dress(request), account)
+            reach = self._reach.after(response.url, response.address, request.reach)
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
                 elapsed_s = self._clock.now() - started
-                return _as_of(response, first, elapsed_s, tuple(passed[:-1]))
-            request = guard.redirect(request, response.url, response.status, location)
+                return _as_of(response, first, elapsed_s, tuple(passed[:-1]), reach)
+            target = guard.redirect(request, response.url, response.status, location)
+            request = target.at_depth(target.depth, reach)
             if len(passed) > limit:
                 raise RedirectError(f"more than {limit} redirects", url=first.url)
             if request.url in passed and request.method == "GET":
@@ -126,7 +134,7 @@ class Fetcher:
         if request is not first and first.method == "GET" and first.unique:
             self._check_duplicate(request.url, first.url)
         if self._settings.obey_robots:
-            rules = await self._rules(urls.origin(request.url))
+            rules = await self._rules(urls.origin(request.url), request.reach)
             if not rules.allows(request.url):
                 raise Refused("robots", url=request.url)
 
@@ -135,16 +143,16 @@ class Fetcher:
         if self._seen(url) or self._claims.setdefault(url, by) != by:
             raise Refused("duplicate", url=url)
 
-    async def _rules(self, origin: str) -> Robots:
+    async def _rules(self, origin: str, reach: int) -> Robots:
         """The origin's robots.txt, fetched once however many ask; again after a failure."""
-        task = self._robots.get(origin)
-        if task is None:
+        loading = self._robots.get(origin)
+        if loading is None or loading.may_be_refused(reach):
             task = asyncio.create_task(self._load_robots(origin), name=f"robots {origin}")
-            self._robots[origin] = task
+            loading = self._robots[origin] = _Loading(task, reach)
         try:
-            return await asyncio.shield(task)
-        except SiteError:
-            if self._robots.get(origin) is task:
+            return await asyncio.shield(loading.task)
+        except (SiteError, Refused):
+            if self._robots.get(origin) is loading:
                 del self._robots[origin]
             raise
 
@@ -175,6 +183,17 @@ class Fetcher:
         return rules
 
 
+class _Loading(NamedTuple):
+    """A robots.txt on its way, or here, and the reach of the request that asked for it."""
+
+    task: asyncio.Task[Robots]
+    reach: int
+
+    def may_be_refused(self, reach: int) -> bool:
+        """Whether the guard may refuse it, though it wouldn't for a request of that reach."""
+        return self.reach < reach and not self.task.done()
+
+
 async def _anywhere(_request: Request, _first: Request) -> None:
     """robots.txt files may be on other hosts (RFC 9309, 2.3.1.2)."""
 
@@ -191,7 +210,7 @@ def bad_status(response: Response) -> BadStatus:
 
 
 def _as_of(
-    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...]
+    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...], reach: int
 ) -> Response:
     return Response(
         response.url,
@@ -201,4 +220,6 @@ def _as_of(
         request,
         elapsed_s=elapsed_s,
         redirects=redirects,
+        address=response.address,
+        reach=reach,
     )

@@ -12,6 +12,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, urls
+from scrapekit.addresses import Space
 from scrapekit.document import Document, Element
 from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
 
@@ -31,8 +32,10 @@ _FIELDS: Final = (
     "priority",
     "unique",
     "depth",
+    "reach",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
+_ANYWHERE: Final = int(Space.LOOPBACK)
 _LARGE_BYTES: Final = 65_536
 """A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
 frees."""
@@ -105,6 +108,9 @@ class Request:
     """False: fetch it even if the crawl has seen it."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
+    reach: int
+    """The most private address that it may lead to, a `scrapekit.addresses.Space`: any, but for
+    what comes of a page. Set by the crawl."""
 
     def __init__(
         self,
@@ -150,6 +156,7 @@ class Request:
             priority,
             unique,
             0,
+            _ANYWHERE,
         )
 
     def _fill(
@@ -164,6 +171,7 @@ class Request:
         priority: int,
         unique: bool,
         depth: int,
+        reach: int,
     ) -> None:
         _set_url(self, url)
         _set_callback(self, callback)
@@ -175,31 +183,36 @@ class Request:
         _set_priority(self, priority)
         _set_unique(self, unique)
         _set_depth(self, depth)
+        _set_reach(self, reach)
 
     @classmethod
-    def link(cls, url: str, callback: str | None, depth: int) -> Request:
+    def link(cls, url: str, callback: str | None, depth: int, reach: int = _ANYWHERE) -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth)
+        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth, reach)
         return request
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
         values = {name: getattr(self, name) for name in _FIELDS}
         depth = changes.pop("depth", values.pop("depth"))
+        reach = values.pop("reach")
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
             if "body" not in changes:
                 values["headers"] = _without_made_type(self.headers)
         request = Request(**values | changes)
         _set_depth(request, depth)
+        _set_reach(request, reach)
         return request
 
-    def at_depth(self, depth: int) -> Request:
-        """This request, or a copy of it, as the crawl files it at `depth`."""
-        if depth == self.depth:
+    def at_depth(self, depth: int, reach: int | None = None) -> Request:
+        """This request, or a copy of it, as the crawl files it at `depth` with that `reach`."""
+        if reach is None:
+            reach = self.reach
+        if depth == self.depth and reach == self.reach:
             return self
-        return _restore_request(*self._values()[:-1], depth)
+        return _restore_request(*self._values()[:-2], depth, reach)
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -237,6 +250,7 @@ class Request:
     _set_priority,
     _set_unique,
     _set_depth,
+    _set_reach,
 ) = (vars(Request)[name].__set__ for name in _FIELDS)
 
 
@@ -333,9 +347,11 @@ class Response:
         "_document",
         "_encoding",
         "_text",
+        "address",
         "body",
         "elapsed_s",
         "headers",
+        "reach",
         "redirects",
         "request",
         "status",
@@ -352,6 +368,8 @@ class Response:
         *,
         elapsed_s: float = 0.0,
         redirects: tuple[str, ...] = (),
+        address: str = "",
+        reach: int = _ANYWHERE,
     ) -> None:
         self.url = url
         """Where the body came from in the end: after the last redirect."""
@@ -370,6 +388,10 @@ class Response:
         """Seconds from sending the request to the end of the body, redirects included."""
         self.redirects = redirects
         """The URLs that redirected, first to last."""
+        self.address = address
+        """The IP address it came from; "" if that isn't known, as behind a proxy."""
+        self.reach = reach
+        """The `reach` of the requests that it leads to. Set by the crawl."""
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
@@ -378,7 +400,8 @@ class Response:
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
         values = (self.url, self.status, headers, self.body, self.request)
-        return _restore_response, (*values, self.elapsed_s, self.redirects)
+        facts = (self.elapsed_s, self.redirects, self.address, self.reach)
+        return _restore_response, (*values, *facts)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url} {len(self.body)} bytes>"
@@ -479,7 +502,8 @@ class Response:
         `options` are those of Request. Raises InvalidURL, also for an element without a link.
         """
         href = link if isinstance(link, str) else _link_of(link)
-        return Request(self.urljoin(href), callback, **options).at_depth(self.request.depth + 1)
+        request = Request(self.urljoin(href), callback, **options)
+        return request.at_depth(self.request.depth + 1, self.reach)
 
     def follow_all(
         self,
@@ -491,18 +515,16 @@ class Response:
     ) -> list[Request]:
         """A Request for each distinct link that the query finds; see `links` and `follow`."""
         hrefs = self.links(query, skip_nofollow=skip_nofollow)
-        name, depth = callback_name(callback), self.request.depth + 1
+        name, depth, reach = callback_name(callback), self.request.depth + 1, self.reach
         if options:
-            return [Request(href, name, **options).at_depth(depth) for href in hrefs]
+            return [Request(href, name, **options).at_depth(depth, reach) for href in hrefs]
+        # A link with user name and password has to lose them, which the constructor does.
         return [
-            Request.link(href, name, depth) if "@" not in href else _plain(href, name, depth)
+            Request.link(href, name, depth, reach)
+            if "@" not in href
+            else Request(href, name).at_depth(depth, reach)
             for href in hrefs
         ]
-
-
-def _plain(href: str, callback: str | None, depth: int) -> Request:
-    # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback).at_depth(depth)
 
 
 def _link_of(element: Element) -> str:
@@ -521,5 +543,17 @@ def _restore_response(
     request: Request,
     elapsed_s: float,
     redirects: tuple[str, ...],
+    address: str,
+    reach: int,
 ) -> Response:
-    return Response(url, status, headers, body, request, elapsed_s=elapsed_s, redirects=redirects)
+    return Response(
+        url,
+        status,
+        headers,
+        body,
+        request,
+        elapsed_s=elapsed_s,
+        redirects=redirects,
+        address=address,
+        reach=reach,
+    )

@@ -46,7 +46,8 @@ class Outcomes:
         if items:
             items = self._within_limit(lease, await self._process(lease, items))
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
-        return Outcome(lease, self._admit(lease, requests), items, aliases)
+        reach = response.reach if response else lease.request.reach
+        return Outcome(lease, self._admit(lease, requests, reach), items, aliases)
 
     async def _process(self, lease: Lease, items: list[Any]) -> list[Any]:
         """The items through the pipeline."""
@@ -67,7 +68,7 @@ class Outcomes:
             self._tell.items_dropped(lease.request, "max_items", len(items) - len(kept))
         return kept
 
-    def _admit(self, lease: Lease, requests: list[Request]) -> list[Request]:
+    def _admit(self, lease: Lease, requests: list[Request], reach: int) -> list[Request]:
         """Those requests that the crawl's rules let in."""
         if not requests:
             return requests
@@ -76,7 +77,7 @@ class Outcomes:
             self._tell.dropped("depth", len(requests), requests[0].url)
             return []
         allows = self._scope.allows
-        admitted = [request.at_depth(depth) for request in requests if allows(request.url)]
+        admitted = [request.at_depth(depth, reach) for request in requests if allows(request.url)]
         if len(admitted) < len(requests):
             outside = next(request.url for request in requests if not allows(request.url))
             self._tell.dropped("off-domain", len(requests) - len(admitted), outside)

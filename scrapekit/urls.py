@@ -121,6 +121,13 @@ def host(href: str) -> str:
     return authority.partition(":")[0]
 
 
+def port(href: str) -> int:
+    """The port of a canonical URL, also if it is the default and isn't written."""
+    scheme, authority = _scheme_and_authority(href)
+    number = authority.rpartition("@")[2].rpartition("]")[2].rpartition(":")[2]
+    return int(number) if number.isdigit() else 443 if scheme == "https:" else 80
+
+
 @lru_cache(maxsize=4096)
 def registrable_domain(host: str) -> str:
     """The part of `host` somebody registered ("bbc.co.uk" of "www.bbc.co.uk").

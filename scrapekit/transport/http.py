@@ -20,17 +20,19 @@ from yarl import URL
 from scrapekit.clock import Clock, SystemClock
 from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
+from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
 from scrapekit.transport.body import read_body, too_large
-from scrapekit.transport.connections import Answer, Connector, broken_framing, refusing
+from scrapekit.transport.connections import Answer, Connector, broken_framing
 from scrapekit.transport.decoding import accepted
+from scrapekit.transport.dialling import Resolver, guarded, refusing
 from scrapekit.transport.translation import FOREIGN, translate
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from scrapekit.budget import Account
-    from scrapekit.transport.connections import SocketFactory
+    from scrapekit.transport.dialling import SocketFactory
 
 _ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -52,7 +54,8 @@ class HttpTransport:
     `settings.headers` go with every request to whatever origin, so they must hold nothing
     private; a request's own headers win over them. `settings.cookies` aren't looked at.
     `resolver` and `socket_factory` are aiohttp's; the factory sees every address before it is
-    dialled, and may raise Refused.
+    dialled, and may raise Refused. `settings.guard` is heeded whatever they say, but with a proxy
+    it is the proxy that dials.
     """
 
     def __init__(
@@ -67,6 +70,7 @@ class HttpTransport:
         self._resolver = resolver
         self._socket_factory = socket_factory
         self._clock = clock or SystemClock()
+        self._reach = None if settings.proxy or settings.guard == "off" else Reach(settings)
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
 
@@ -77,12 +81,14 @@ class HttpTransport:
     async def __aenter__(self) -> Self:
         settings = self._settings
         self._connector = Connector(
+            reach=self._reach,
+            proxied=settings.proxy is not None,
             limit=0,
             ttl_dns_cache=_DNS_TTL_S,
             dns_cache_max_size=_DNS_CACHE_SIZE,
             ssl=settings.verify_tls,
-            resolver=self._resolver,
-            socket_factory=refusing(self._socket_factory) if self._socket_factory else None,
+            resolver=Resolver(self._resolver) if self._reach else self._resolver,
+            socket_factory=self._make_socket(),
         )
         answer = partial(Answer, self._connector.lines)
         self._session = aiohttp.ClientSession(
@@ -110,6 +116,11 @@ class HttpTransport:
     ) -> None:
         await self.aclose()
 
+    def _make_socket(self) -> SocketFactory | None:
+        factory = guarded(self._reach, self._socket_factory) if self._reach else None
+        factory = factory or self._socket_factory
+        return refusing(factory) if factory else None
+
     async def aclose(self) -> None:
         session, self._session = self._session, None
         connector, self._connector = self._connector, None
@@ -120,6 +131,7 @@ class HttpTransport:
 
     async def fetch(self, request: Request, account: Account) -> Response:
         started = self._clock.now()
+        asking.set(Asking(request.url, request.reach))
         try:
             answer = await self._send(request)
             try:
@@ -134,7 +146,13 @@ class HttpTransport:
             raise translate(exc, request.url, self._settings) from exc
         elapsed_s = self._clock.now() - started
         return Response(
-            request.url, answer.status, answer.headers, body, request, elapsed_s=elapsed_s
+            request.url,
+            answer.status,
+            answer.headers,
+            body,
+            request,
+            elapsed_s=elapsed_s,
+            address=answer.address if isinstance(answer, Answer) else "",
         )
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:

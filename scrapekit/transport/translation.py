@@ -21,7 +21,8 @@ from scrapekit.errors import (
     SiteError,
 )
 from scrapekit.settings import Settings
-from scrapekit.transport.connections import AddressRefused, HungUp
+from scrapekit.transport.connections import HungUp
+from scrapekit.transport.dialling import AddressRefused
 
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What `translate` knows."""

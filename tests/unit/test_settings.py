@@ -53,6 +53,8 @@ DEFAULTS: dict[str, object] = {
     "stall_warning_s": 0.1,
     "drain_s": 10.0,
     "verify_tls": True,
+    "guard": "local-network-safe",
+    "guard_ports": (80, 443),
 }
 
 
@@ -113,6 +115,8 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "stall_warning_s": PAUSE,
     "drain_s": PAUSE,
     "verify_tls": st.booleans(),
+    "guard": st.sampled_from(["local-network-safe", "public-only", "off"]),
+    "guard_ports": st.lists(st.integers(1, 65_535), max_size=4).map(tuple),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=VALUES)
 ANYTHING = st.recursive(
@@ -273,6 +277,7 @@ class TestErrors:
             ("timeout_s", "a number above 0, at most 31536000"),
             ("delay_s", "a number from 0 to 31536000"),
             ("obey_robots", "true or false"),
+            ("guard", "one of local-network-safe, off, public-only"),
             ("user_agent", "a text on one line, not empty"),
             ("proxy", "a URL like http://user:password@host:port, or none"),
             ("accept_statuses", "a list, each item a whole number from 100 to 999"),
