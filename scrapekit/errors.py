@@ -191,7 +191,11 @@ class ConnectError(SiteError):
 
 
 class FetchTimeout(SiteError):
-    """The fetch took too long. `phase` is "connect", "read" or "total"; `after_s` the limit."""
+    """The fetch took too long.
+
+    `phase` is "connect", "first-byte", "header", "read" (a silence), "rate" (too slow on the whole)
+    or "total"; `after_s` the limit, for "rate" the time waited.
+    """
 
     def __init__(self, message: str, *, url: str, phase: str, after_s: float) -> None:
         super().__init__(message, url=url)

@@ -222,4 +222,5 @@ def _as_of(
         redirects=redirects,
         address=response.address,
         reach=reach,
+        anomalies=response.anomalies,
     )

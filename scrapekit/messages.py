@@ -348,6 +348,7 @@ class Response:
         "_encoding",
         "_text",
         "address",
+        "anomalies",
         "body",
         "elapsed_s",
         "headers",
@@ -370,6 +371,7 @@ class Response:
         redirects: tuple[str, ...] = (),
         address: str = "",
         reach: int = _ANYWHERE,
+        anomalies: tuple[str, ...] = (),
     ) -> None:
         self.url = url
         """Where the body came from in the end: after the last redirect."""
@@ -392,6 +394,9 @@ class Response:
         """The IP address it came from; "" if that isn't known, as behind a proxy."""
         self.reach = reach
         """The `reach` of the requests that it leads to. Set by the crawl."""
+        self.anomalies = anomalies
+        """What is odd about a body that can be used all the same: "trailing-garbage" follows its
+        compressed stream."""
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
@@ -400,7 +405,7 @@ class Response:
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
         values = (self.url, self.status, headers, self.body, self.request)
-        facts = (self.elapsed_s, self.redirects, self.address, self.reach)
+        facts = (self.elapsed_s, self.redirects, self.address, self.reach, self.anomalies)
         return _restore_response, (*values, *facts)
 
     def __repr__(self) -> str:
@@ -545,6 +550,7 @@ def _restore_response(
     redirects: tuple[str, ...],
     address: str,
     reach: int,
+    anomalies: tuple[str, ...],
 ) -> Response:
     return Response(
         url,
@@ -556,4 +562,5 @@ def _restore_response(
         redirects=redirects,
         address=address,
         reach=reach,
+        anomalies=anomalies,
     )

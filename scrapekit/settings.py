@@ -81,9 +81,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Span,
         Meta(description="Longest silence before the first byte or between reads, in seconds."),
     ] = 30.0
+    first_byte_timeout_s: Annotated[
+        _Span | None,
+        Meta(
+            description="Longest silence before the first byte, in seconds; none: read_timeout_s."
+        ),
+    ] = None
+    header_timeout_s: Annotated[
+        _Span,
+        Meta(description="Longest time from a request to its answer's whole header, in seconds."),
+    ] = 45.0
+    min_bytes_per_s: Annotated[
+        _Pause,
+        Meta(description="Slowest transfer of a body, after its first 10 seconds; 0: any."),
+    ] = 50.0
     max_body_bytes: Annotated[
         _Count, Meta(description="Largest body of one page, decoded, in bytes.")
     ] = 33_554_432
+    max_ratio: Annotated[
+        _Count,
+        Meta(description="Most decoded bytes for one on the wire, in bodies of over 1 MiB."),
+    ] = 1_100
     max_bytes_in_flight: Annotated[
         _Count, Meta(description="Most decoded bytes held by all pages in the making, in bytes.")
     ] = 268_435_456

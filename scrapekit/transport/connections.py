@@ -1,6 +1,7 @@
 """aiohttp's connection pool, with what it gets wrong put right.
 
-- A pooled connection stays open when the one who opened it may be let where others may not.
+- A connection that one request may open isn't for every other one.
+- A connection that has sent nonsense goes back into the pool if the nonsense was framed well.
 - A pooled connection may hold bytes that nobody asked for: a whole response, planted for the next
   request. aiohttp 3.14 would hand it out; here such a connection is closed.
 - A chunk that breaks the framing, when it arrives later than the header, leaves aiohttp's reader
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -24,6 +26,7 @@ from aiohttp.connector import Connection
 
 from scrapekit.errors import BodyTruncated, ProtocolError, Refused
 from scrapekit.reach import Reach, asking
+from scrapekit.transport.wire import Limits, Wire
 
 
 class HungUp(aiohttp.ClientConnectionError):
@@ -59,13 +62,15 @@ class Line:
 class Connector(aiohttp.TCPConnector):
     """The pool. `lines` has every connection whose socket is open.
 
-    `reach` says which requests may use a connection that another request has opened.
+    `reach` says which requests may use a connection that another request has opened, `limits` what
+    any connection may bring.
     """
 
     def __init__(
-        self, *, reach: Reach | None = None, proxied: bool = False, **options: Any
+        self, *, reach: Reach | None = None, proxied: bool = False, limits: Limits, **options: Any
     ) -> None:
         super().__init__(**options)
+        self._factory = partial(Wire, limits, self._loop)  # type: ignore[assignment]
         self.lines: dict[ResponseHandler, Line] = {}
         self._reach = reach
         self._proxied = proxied
@@ -138,6 +143,11 @@ class Answer(aiohttp.ClientResponse):
         line.content = self.content
         self.address = line.address
         return self
+
+    def condemn(self) -> None:
+        """Have the connection closed instead of used again, be it in the pool or busy by now."""
+        if self._wire is not None:
+            self._wire.force_close()
 
     def check_end(self) -> None:
         """Raise BodyTruncated if a body without a length ended with a broken connection."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
@@ -22,11 +22,13 @@ from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
-from scrapekit.transport.body import read_body, too_large
+from scrapekit.transport.body import Read, read_body, too_large
 from scrapekit.transport.connections import Answer, Connector, broken_framing
-from scrapekit.transport.decoding import accepted
+from scrapekit.transport.decoding import accepted, check_codings
 from scrapekit.transport.dialling import Resolver, guarded, refusing
+from scrapekit.transport.pace import Pace
 from scrapekit.transport.translation import FOREIGN, translate
+from scrapekit.transport.wire import Limits
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -83,6 +85,7 @@ class HttpTransport:
         self._connector = Connector(
             reach=self._reach,
             proxied=settings.proxy is not None,
+            limits=Limits(settings.first_byte_timeout_s, settings.header_timeout_s),
             limit=0,
             ttl_dns_cache=_DNS_TTL_S,
             dns_cache_max_size=_DNS_CACHE_SIZE,
@@ -132,10 +135,14 @@ class HttpTransport:
     async def fetch(self, request: Request, account: Account) -> Response:
         started = self._clock.now()
         asking.set(Asking(request.url, request.reach))
+        flags: list[str] = []
         try:
             answer = await self._send(request)
             try:
-                body = await self._body(answer, account)
+                body = await self._body(answer, account, flags.append)
+            except BaseException:
+                _condemn(answer)
+                raise
             finally:
                 if not answer.closed:
                     answer.close()
@@ -145,6 +152,8 @@ class HttpTransport:
         except FOREIGN as exc:
             raise translate(exc, request.url, self._settings) from exc
         elapsed_s = self._clock.now() - started
+        if flags:
+            _condemn(answer)
         return Response(
             request.url,
             answer.status,
@@ -153,6 +162,7 @@ class HttpTransport:
             request,
             elapsed_s=elapsed_s,
             address=answer.address if isinstance(answer, Answer) else "",
+            anomalies=tuple(flags),
         )
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:
@@ -173,17 +183,27 @@ class HttpTransport:
         except ValueError as exc:
             raise UsageError(f"{request!r} can't be put into HTTP: {exc}") from exc
 
-    async def _body(self, answer: aiohttp.ClientResponse, account: Account) -> bytes:
+    async def _body(
+        self, answer: aiohttp.ClientResponse, account: Account, flag: Callable[[str], None]
+    ) -> bytes:
         """The body, decoded. Of a redirect nobody reads it, so it isn't waited for."""
         content = answer.content
+        codings = ", ".join(answer.headers.getall("Content-Encoding", ()))
+        check_codings(codings)
         if content.at_eof() or (answer.status in _REDIRECTS and "Location" in answer.headers):
             return b""
-        codings = ", ".join(answer.headers.getall("Content-Encoding", ()))
         limit = self._settings.max_body_bytes
         if not codings and (answer.content_length or 0) > limit:
             raise too_large(limit)
         try:
-            body = await read_body(content.readany, codings, account, limit)
+            body = await read_body(
+                self._paced(content),
+                codings,
+                account,
+                limit,
+                max_ratio=self._settings.max_ratio,
+                flag=flag,
+            )
         except RuntimeError as exc:
             # aiohttp's word for reading on after broken framing, before `Line.lost` is called.
             if answer.connection is None or not answer.connection.closed:
@@ -192,6 +212,18 @@ class HttpTransport:
         if isinstance(answer, Answer):
             answer.check_end()
         return body
+
+    def _paced(self, content: aiohttp.StreamReader) -> Read:
+        """What reads the body; what has arrived as a whole needs no clock."""
+        least = self._settings.min_bytes_per_s
+        if not least or content.is_eof():
+            return content.readany
+        return Pace(content.readany, least, asyncio.get_running_loop().time).read
+
+
+def _condemn(answer: aiohttp.ClientResponse) -> None:
+    if isinstance(answer, Answer):
+        answer.condemn()
 
 
 def _default_headers(settings: Settings) -> CIMultiDict[str]:
