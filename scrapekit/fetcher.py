@@ -65,7 +65,8 @@ class Fetcher:
         self._claims: dict[str, str] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
         self._robots: dict[str, _Loading] = {}
-        self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
+        # Apart from that of the pages, which wait for it with what they hold; and on top of it.
+        self._robots_budget = ByteBudget(min(settings.max_bytes_in_flight, 8 * robots.MAX_BYTES))
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings."""

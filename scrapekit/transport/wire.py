@@ -65,6 +65,9 @@ class Wire(ResponseHandler):
             return
         self._received += len(data)
         super().data_received(data)
+        if self._in_head and self._interim and self._read_timeout_handle is None:
+            # An interim answer has stopped the clock as if it were the last one.
+            self._reschedule_timeout()
 
     def _is_bloated(self) -> bool:
         """Give up if much has come that is no body: headers, chunk lines, trailers."""

@@ -17,7 +17,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 
 import scrapekit
@@ -25,9 +24,9 @@ from scrapekit import Failure, Response, Spider
 from scrapekit.errors import SiteError
 from scrapekit.report import Report
 from tests import vectors as vector_files
+from tests.security.measure import MEBIBYTE, memory
 from tests.security.pretend import Canary, listening
 
-MEBIBYTE = 1 << 20
 CAP = 8 * MEBIBYTE
 DEADLINE_S = 5.0
 SPARE_S = 0.5
@@ -52,7 +51,7 @@ PAGES = {
     "gz_trailing": "hello",
     "gz_empty": "",
     "df_raw": "hello",
-    "df_trailing_chunked": "a" * 100_000,
+    "df_trailing_chunked": "a" * 200_000,
     "cookie_flood": "ok",
     "redir_bs": "alive",
     "redir_bomb_body": "alive",
@@ -270,26 +269,3 @@ async def test_a_hostile_server_harms_nothing(
     assert peak.grown <= CAP + SPARE_BYTES
     assert all(line.isprintable() for line in caplog.text.splitlines())
     assert all(line.isprintable() for line in str(report).splitlines())
-
-
-class Peak:
-    grown = 0
-
-
-@asynccontextmanager
-async def memory() -> AsyncIterator[Peak]:
-    """How much the process has grown at most, asked every few milliseconds."""
-    process, peak = psutil.Process(), Peak()
-    before = process.memory_info().rss
-
-    async def watch() -> None:
-        while True:
-            peak.grown = max(peak.grown, process.memory_info().rss - before)
-            await asyncio.sleep(0.005)
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield peak
-    finally:
-        peak.grown = max(peak.grown, process.memory_info().rss - before)
-        watching.cancel()
