@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlencode
 import xxhash
 
 from scrapekit.charset import scalar_text
-from scrapekit.errors import InvalidURL
+from scrapekit.errors import InvalidURL, without_userinfo
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
@@ -253,7 +253,7 @@ _SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 
 
 def _why_invalid(url: str) -> str:
-    text = scalar_text(url).strip(_STRIPPED)
+    text = without_userinfo(scalar_text(url).strip(_STRIPPED))
     if not text:
         return "it is empty"
     if _SCHEME.match(text):
@@ -268,6 +268,8 @@ def _why_invalid(url: str) -> str:
 def _why_not_http(url: str) -> str:
     text = scalar_text(url).strip(_STRIPPED)
     scheme, _, rest = text.partition(":")
-    if rest[:1].isdigit():
-        return f"it has no scheme; write http://{text}"
+    # What looks like a scheme may be a host, or the name of a user.
+    is_user = "@" in rest and not rest.startswith("//") and scheme.lower() != "mailto"
+    if rest[:1].isdigit() or is_user:
+        return f"it has no scheme; write http://{without_userinfo(text)}"
     return f"only http and https can be fetched, not {scheme!r}"

@@ -10,7 +10,6 @@ import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from pathlib import Path
 from typing import Any, cast
 
 import brotli  # type: ignore[import-untyped]
@@ -851,35 +850,6 @@ async def test_an_answer_before_the_end_of_the_upload_is_taken(no_async_leaks: N
 
 
 # ---- TLS and proxies
-
-# Made for these tests, valid for localhost until 2126; it protects nothing.
-_KEY_AND_CERTIFICATE = """
------BEGIN PRIVATE KEY-----
-MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgSoT72vTYb5FjPzC8
-MUESFIYkOJhhGm8JZozR3gRjP6ShRANCAATxH7bUGPJUH7rjgD/OjB2qptosMceN
-MN818yAFxz/xIwtpUVbE9ZI/R7hWgskE0jsrdVCjfIXEhJcGoCrm3uGy
------END PRIVATE KEY-----
------BEGIN CERTIFICATE-----
-MIIBmzCCAUGgAwIBAgIUGIaeltDD9IHJ42bHnPzBEzDmGm8wCgYIKoZIzj0EAwIw
-FDESMBAGA1UEAwwJbG9jYWxob3N0MCAXDTI2MTEyMzAzMzMyOVoYDzIxMjYxMDMw
-MDMzMzI5WjAUMRIwEAYDVQQDDAlsb2NhbGhvc3QwWTATBgcqhkjOPQIBBggqhkjO
-PQMBBwNCAATxH7bUGPJUH7rjgD/OjB2qptosMceNMN818yAFxz/xIwtpUVbE9ZI/
-R7hWgskE0jsrdVCjfIXEhJcGoCrm3uGyo28wbTAdBgNVHQ4EFgQUq3FOFD4ie61P
-tbDTiUc7mQGXpzcwHwYDVR0jBBgwFoAUq3FOFD4ie61PtbDTiUc7mQGXpzcwDwYD
-VR0TAQH/BAUwAwEB/zAaBgNVHREEEzARgglsb2NhbGhvc3SHBH8AAAEwCgYIKoZI
-zj0EAwIDSAAwRQIhAJT9YW5Y2XDO56vi6a2OSy9Hxjndqxs6vJKwj2l0jKsXAiBo
-/QSinTj9CG7+Byevdb3bkOHNBp1AnAagujijLWFuUQ==
------END CERTIFICATE-----
-"""
-
-
-@pytest.fixture
-def tls(tmp_path: Path) -> ssl.SSLContext:
-    pem = tmp_path / "server.pem"
-    pem.write_text(_KEY_AND_CERTIFICATE, encoding="ascii")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(pem)
-    return context
 
 
 @pytest.mark.parametrize("connection", [b"keep-alive", b"close"])
