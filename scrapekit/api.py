@@ -401,6 +401,8 @@ def prepare(
     Raises SpiderError for what is no spider instance.
     """
     _check_spider(spider)
+    if settings.csv_safe:
+        exports.escape_formulas(outputs)
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:

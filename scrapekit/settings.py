@@ -184,6 +184,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["local-network-safe", "public-only", "off"],
         Meta(description="Which addresses pages and strangers may lead the crawl to."),
     ] = "local-network-safe"
+    csv_safe: Annotated[
+        bool, Meta(description="Keep spreadsheets from running cells of CSV files as formulas.")
+    ] = False
     guard_ports: Annotated[
         tuple[_Port, ...], Meta(description="The only ports for guard = public-only.")
     ] = (80, 443)

@@ -59,6 +59,7 @@ DEFAULTS: dict[str, object] = {
     "verify_tls": True,
     "guard": "local-network-safe",
     "guard_ports": (80, 443),
+    "csv_safe": False,
 }
 
 
@@ -124,6 +125,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "drain_s": PAUSE,
     "verify_tls": st.booleans(),
     "guard": st.sampled_from(["local-network-safe", "public-only", "off"]),
+    "csv_safe": st.booleans(),
     "guard_ports": st.lists(st.integers(1, 65_535), max_size=4).map(tuple),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=VALUES)
