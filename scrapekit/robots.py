@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 from protego import Protego
 
+from scrapekit.agents import only_for
+
 MAX_BYTES: Final = 500 * 1024
 """What is read of a robots.txt (RFC 9309, 2.5 asks for at least 500 KiB)."""
 
@@ -23,8 +25,8 @@ class Robots:
     """What one robots.txt says to one user agent."""
 
     def __init__(self, text: str, user_agent: str) -> None:
-        self._rules = Protego.parse(text) if text.strip() else None
         self._agent = product_token(user_agent)
+        self._rules = Protego.parse(only_for(self._agent, text)) if text.strip() else None
 
     def __repr__(self) -> str:
         return f"<Robots for {self._agent}: {'rules' if self._rules else 'all allowed'}>"
