@@ -41,8 +41,10 @@ _NOBODY: Final = Asking("", Space.PUBLIC)
 asking: ContextVar[Asking] = ContextVar("asking", default=_NOBODY)
 """Set by a transport for whatever in it dials. Nothing set: nothing but public addresses."""
 
-led_to: ContextVar[int] = ContextVar("led_to", default=int(Space.LOOPBACK))
-"""The reach of the visit under way: whatever is fetched on its behalf goes no further."""
+led_to: ContextVar[int] = ContextVar("led_to", default=int(Space.PUBLIC))
+"""The reach of the visit under way: whatever a crawl fetches on its behalf goes no further. What
+a crawl fetches on no visit's behalf goes to public addresses.
+"""
 
 
 class Reach:

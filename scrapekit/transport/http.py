@@ -75,6 +75,7 @@ class HttpTransport:
         self._reach = None if settings.proxy or settings.guard == "off" else Reach(settings)
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
+        self._names: Resolver | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._connector is None else f"connections={len(self._connector.lines)}"
@@ -82,6 +83,7 @@ class HttpTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        self._names = Resolver(self._resolver) if self._reach else None
         self._connector = Connector(
             reach=self._reach,
             proxied=settings.proxy is not None,
@@ -90,7 +92,7 @@ class HttpTransport:
             ttl_dns_cache=_DNS_TTL_S,
             dns_cache_max_size=_DNS_CACHE_SIZE,
             ssl=settings.verify_tls,
-            resolver=Resolver(self._resolver) if self._reach else self._resolver,
+            resolver=self._names or self._resolver,
             socket_factory=self._make_socket(),
         )
         answer = partial(Answer, self._connector.lines)
@@ -131,6 +133,8 @@ class HttpTransport:
             closing = connector.abort()
             await session.close()
             await asyncio.gather(*closing, return_exceptions=True)
+        if self._names is not None:
+            await self._names.close()
 
     async def fetch(self, request: Request, account: Account) -> Response:
         started = self._clock.now()

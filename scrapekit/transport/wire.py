@@ -95,8 +95,9 @@ class Wire(ResponseHandler):
 
     def _end_head(self) -> None:
         self._in_head = False
-        due = self._head_due
-        if due is not None and self._read_timeout and due < self._loop.time() + self._read_timeout:
+        due, silence_s = self._head_due, self._read_timeout
+        if due is not None and (not silence_s or due < self._loop.time() + silence_s):
+            # The timer that runs is the header's.
             super()._reschedule_timeout()
 
     def _reschedule_timeout(self) -> None:

@@ -167,7 +167,7 @@ def test_the_threat_model_names_tests_that_there_are() -> None:
     named = {cell for row in readme.rows("threat") for cell in re.findall(r"`(test_\w+)`", row)}
     assert len(named) >= 20
     assert all("`test_" in row for row in readme.rows("threat"))
-    files = (readme.ROOT / "tests").rglob("test_*.py")
+    files = (ROOT / "tests").rglob("test_*.py")
     defined = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
     assert named <= defined
 
