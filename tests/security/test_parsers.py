@@ -152,6 +152,20 @@ ROBOTS: dict[str, Make] = {
     "comments": repeated("#"),
     "carriage returns": repeated("\r"),
 }
+FLAT: dict[str, Make] = {
+    "links": lambda size: numbered('<a href="/{}">x</a>')(size).encode(),
+    "the same link": repeated_bytes(b'<a href="/a">x</a>'),
+    "fragments": repeated_bytes(b'<a href="#a">x</a>'),
+    "bases": repeated_bytes(b'<base href="/x/">'),
+    "paragraphs": repeated_bytes(b"<p>text</p>"),
+}
+"""Documents without depth; what deep ones cost is another matter."""
+FLAT_READERS: dict[str, Callable[[Any], object]] = {
+    "links": lambda body: page(body).links(),
+    "follow_all": lambda body: page(body).follow_all(),
+    "get_all": lambda body: page(body).get_all("a, p"),
+}
+
 CASES = [
     *(
         (f"{reader}, {text}", TEXT_READERS[reader], TEXTS[text])
@@ -162,6 +176,11 @@ CASES = [
         (f"{reader}, {body}", BYTE_READERS[reader], BYTES[body])
         for reader in BYTE_READERS
         for body in BYTES
+    ),
+    *(
+        (f"{reader}, {body}", FLAT_READERS[reader], FLAT[body])
+        for reader in FLAT_READERS
+        for body in FLAT
     ),
     *(
         (
