@@ -25,9 +25,7 @@ def only_for(agent: str, text: str) -> str:
 
 def _line(line: str, agent: str) -> str:
     name = _agent_of(line)
-    if not name:
-        return line
-    if name == "*":
+    if name in ("", "*"):
         return line
     bare = name.lower().replace("*", "")
     return f"User-agent: {bare}" if bare and bare in agent else _SOMEBODY_ELSE

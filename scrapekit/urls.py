@@ -269,7 +269,7 @@ def _why_not_http(url: str) -> str:
     text = scalar_text(url).strip(_STRIPPED)
     scheme, _, rest = text.partition(":")
     # What looks like a scheme may be a host, or the name of a user.
-    is_user = "@" in rest and not rest.startswith("//") and scheme.lower() != "mailto"
+    is_user = "@" in rest and not rest.startswith("//") and not text.startswith(_NEVER_HTTP)
     if rest[:1].isdigit() or is_user:
         return f"it has no scheme; write http://{without_userinfo(text)}"
     return f"only http and https can be fetched, not {scheme!r}"

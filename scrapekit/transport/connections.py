@@ -98,8 +98,9 @@ class Connector(aiohttp.TCPConnector):
         if line is not None:
             line.fresh = False
         elif wire.closed is not None and wire.transport is not None:
-            address = "" if self._proxied else wire.transport.get_extra_info("peername")[0]
-            self.lines[wire] = Line(wire.transport, address)
+            # There is no name of a peer that has gone already.
+            name = wire.transport.get_extra_info("peername")
+            self.lines[wire] = Line(wire.transport, name[0] if name and not self._proxied else "")
             wire.closed.add_done_callback(lambda closed: self._strike(wire, closed))
 
     def _strike(self, wire: ResponseHandler, closed: asyncio.Future[None]) -> None:

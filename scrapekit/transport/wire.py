@@ -74,7 +74,7 @@ class Wire(ResponseHandler):
         if self._in_head:
             self._give_up(ProtocolError(f"the header passes {_MAX_HEAD_BYTES} bytes"))
             return True
-        body = self._payload.total_raw_bytes if self._payload is not None else 0
+        body = self._payload.total_bytes if self._payload is not None else 0
         if self._received <= _SPARE_BYTES + _FRAMING * body:
             return False
         self._give_up(ProtocolError("there is far more framing than body"))

@@ -79,6 +79,24 @@ async def test_what_never_ends_is_given_up(kind: str) -> None:
     assert peak.grown <= 16 * MEBIBYTE
 
 
+async def test_what_never_ends_after_an_answer_without_a_body_is_cut_off(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cut_off = asyncio.Event()
+
+    async def reply(exchange: Exchange) -> None:
+        try:
+            await endless(b"HTTP/1.1 204 No Content\r\n\r\n", b"\r\n")(exchange)
+        except OSError:
+            cut_off.set()
+
+    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+        with ByteBudget(10).account() as account:
+            assert (await transport.fetch(Request(server.url()), account)).status == 204
+            await cut_off.wait()
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("count", [1, 32])
 async def test_some_interim_answers_are_skipped(count: int) -> None:
     reply = CONTINUE * count + OK + b"Content-Length: 5\r\n\r\nhello"

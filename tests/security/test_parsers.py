@@ -60,7 +60,6 @@ def _tolerant(function: Callable[[Any], object]) -> Callable[[Any], object]:
     return call
 
 
-BASE = urls.Base("https://shop.test/a/b")
 HOME = Request("https://shop.test/")
 
 TEXTS: dict[str, Make] = {
@@ -87,7 +86,7 @@ TEXTS: dict[str, Make] = {
 }
 TEXT_READERS: dict[str, Callable[[Any], object]] = {
     "normalize": urls.normalize,
-    "join": BASE.join,
+    "join": lambda text: urls.Base("https://shop.test/a/b").join(text),
     "origin": lambda text: urls.origin("http://" + text.removeprefix("http://")),
     "host": lambda text: urls.host("http://" + text.removeprefix("http://")),
     "split_userinfo": lambda text: urls.split_userinfo("http://" + text.removeprefix("http://")),
