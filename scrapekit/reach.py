@@ -35,6 +35,8 @@ class Asking(NamedTuple):
 
     url: str
     reach: int
+    proxied: bool = False
+    """The connection is one to a proxy, which the author has chosen and which resolves names."""
 
 
 _NOBODY: Final = Asking("", Space.PUBLIC)
@@ -70,7 +72,7 @@ class Reach:
 
     def check_address(self, address: str, asked: Asking) -> None:
         """Raise Refused for an IP address that may not be dialled, or talked to again."""
-        if not self.off:
+        if not self.off and not asked.proxied:
             self._check(judge(address), asked.reach, asked.url)
 
     def after(self, url: str, address: str, reach: int) -> int:

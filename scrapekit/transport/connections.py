@@ -66,14 +66,11 @@ class Connector(aiohttp.TCPConnector):
     any connection may bring.
     """
 
-    def __init__(
-        self, *, reach: Reach | None = None, proxied: bool = False, limits: Limits, **options: Any
-    ) -> None:
+    def __init__(self, *, reach: Reach | None = None, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
         self._factory = partial(Wire, limits, self._loop)  # type: ignore[assignment]
         self.lines: dict[ResponseHandler, Line] = {}
         self._reach = reach
-        self._proxied = proxied
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         connection = await super().connect(*args, **kwargs)
@@ -100,7 +97,8 @@ class Connector(aiohttp.TCPConnector):
         elif wire.closed is not None and wire.transport is not None:
             # There is no name of a peer that has gone already.
             name = wire.transport.get_extra_info("peername")
-            self.lines[wire] = Line(wire.transport, name[0] if name and not self._proxied else "")
+            known = name and not asking.get().proxied
+            self.lines[wire] = Line(wire.transport, name[0] if known else "")
             wire.closed.add_done_callback(lambda closed: self._strike(wire, closed))
 
     def _strike(self, wire: ResponseHandler, closed: asyncio.Future[None]) -> None:

@@ -77,6 +77,8 @@ class Resolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         answers = await self._inner.resolve(host, port, family)
+        if asking.get().proxied:
+            return answers
         public = [answer for answer in answers if judge(answer["host"]).space == Space.PUBLIC]
         # Numbers, because a broad crawl meets millions of names.
         name = xxhash.xxh3_64_intdigest(host.lower().encode())

@@ -72,7 +72,7 @@ class HttpTransport:
         self._resolver = resolver
         self._socket_factory = socket_factory
         self._clock = clock or SystemClock()
-        self._reach = None if settings.proxy or settings.guard == "off" else Reach(settings)
+        self._reach = None if settings.guard == "off" else Reach(settings)
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
         self._names: Resolver | None = None
@@ -86,7 +86,6 @@ class HttpTransport:
         self._names = Resolver(self._resolver) if self._reach else None
         self._connector = Connector(
             reach=self._reach,
-            proxied=settings.proxy is not None,
             limits=Limits(settings.first_byte_timeout_s, settings.header_timeout_s),
             limit=0,
             ttl_dns_cache=_DNS_TTL_S,
@@ -138,7 +137,7 @@ class HttpTransport:
 
     async def fetch(self, request: Request, account: Account) -> Response:
         started = self._clock.now()
-        asking.set(Asking(request.url, request.reach))
+        asking.set(Asking(request.url, request.reach, self._settings.proxy is not None))
         flags: list[str] = []
         try:
             answer = await self._send(request)
