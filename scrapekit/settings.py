@@ -184,12 +184,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Literal["local-network-safe", "public-only", "off"],
         Meta(description="Which addresses pages and strangers may lead the crawl to."),
     ] = "local-network-safe"
-    csv_safe: Annotated[
-        bool, Meta(description="Keep spreadsheets from running cells of CSV files as formulas.")
-    ] = False
     guard_ports: Annotated[
         tuple[_Port, ...], Meta(description="The only ports for guard = public-only.")
     ] = (80, 443)
+    csv_safe: Annotated[
+        bool, Meta(description="Keep spreadsheets from running cells of CSV files as formulas.")
+    ] = False
 
     def __post_init__(self) -> None:
         """Check what msgspec leaves unchecked: values that were passed by keyword."""
