@@ -424,6 +424,8 @@ def prepare(
     _check_spider(spider)
     _check_not_in_worker()
     kept_cookies = Jars.checked(cookies or {})
+    if settings.csv_safe:
+        exports.escape_formulas(outputs)
     clock = clock or SystemClock()
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
