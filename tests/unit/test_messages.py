@@ -628,6 +628,10 @@ class TestNofollow:
         assert bool(response.follow_all(skip_nofollow=True)) is not is_nofollow
         assert len(response.follow_all()) == 1
 
+    def test_a_page_of_tags_that_never_end_takes_no_longer_than_others(self) -> None:
+        # By its square this would take days.
+        assert not Response("https://shop.test/", 200, {}, b"<meta " * 1_000_000).is_nofollow
+
     def test_each_line_of_a_repeated_header_counts(self) -> None:
         lines = CIMultiDict([("X-Robots-Tag", "noindex"), ("X-Robots-Tag", "nofollow")])
         assert Response("https://shop.test/", 200, lines).is_nofollow
