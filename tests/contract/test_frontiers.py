@@ -13,11 +13,17 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from scrapekit.frontier.base import Frontier, Lease, Outcome
 from scrapekit.frontier.memory import MemoryFrontier
+from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.messages import Request
 
 Make = Callable[[Path], Frontier]
 
-FRONTIERS: dict[str, Make] = {"memory": lambda folder: MemoryFrontier()}
+FRONTIERS: dict[str, Make] = {
+    "memory": lambda folder: MemoryFrontier(),
+    "sqlite": lambda folder: SqliteFrontier(folder / "job"),
+    # So little in memory that nearly everything goes by way of the disk.
+    "sqlite, tiny": lambda folder: SqliteFrontier(folder / "job", window=2, generation=3),
+}
 
 NOW = 1_000.0
 A, B = "http://a.test", "http://b.test"
@@ -26,6 +32,7 @@ A, B = "http://a.test", "http://b.test"
 @pytest.fixture(params=FRONTIERS)
 async def frontier(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Frontier]:
     opened = FRONTIERS[request.param](tmp_path)
+    await opened.open()
     yield opened
     await opened.aclose()
 
@@ -235,6 +242,7 @@ async def test_many_origins_and_requests_are_kept_apart(frontier: Frontier) -> N
 @pytest.mark.parametrize("make", FRONTIERS.values(), ids=FRONTIERS)
 async def test_closing_can_be_repeated(make: Make, tmp_path: Path) -> None:
     frontier = make(tmp_path)
+    await frontier.open()
     await add(frontier, f"{A}/")
     await frontier.aclose()
     await frontier.aclose()
