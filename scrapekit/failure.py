@@ -34,6 +34,7 @@ During = Literal[
     "lifespan",
     "observer",
     "quarantine",
+    "job",
 ]
 
 _FRAMEWORK: Final = str(Path(__file__).resolve().parent) + os.sep

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, inspect
@@ -160,6 +160,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         _Pause, Meta(description="How long a stop waits for the pages in flight, in seconds.")
     ] = 10.0
+    durability: Annotated[
+        Literal["process", "power"],
+        Meta(
+            description="What a job survives: a killed process, or also a power cut, which waits "
+            "for the disk."
+        ),
+    ] = "process"
     verify_tls: Annotated[bool, Meta(description="Refuse invalid TLS certificates.")] = True
 
     def __post_init__(self) -> None:
@@ -274,6 +281,8 @@ def _expected(kind: inspect.Type) -> str:
             return f"a number {_range(kind)}"
         case inspect.VarTupleType(item_type=item):
             return f"a list, each item {_expected(item)}"
+        case inspect.LiteralType(values=values):
+            return " or ".join(map(str, values))
         case inspect.DictType(key_type=key, value_type=value):
             return f"a table, each name {_expected(key)}, each value {_expected(value)}"
         case _:

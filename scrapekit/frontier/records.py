@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from scrapekit.errors import UsageError
-from scrapekit.items import encode_value
+from scrapekit.items import decode_json, encode_value
 from scrapekit.messages import Request
 
 _EMPTY: Final = msgspec.Raw(b"")
@@ -105,12 +104,3 @@ def check(request: Request) -> None:
             f"the request to {request.url} can't be kept in a job: {error}; its meta, headers and "
             "cookies must be data that JSON has a form for"
         ) from error
-
-
-def decode_json(data: bytes) -> Any:
-    """What `scrapekit.items.encode_value` encoded; also what msgspec doesn't decode."""
-    try:
-        return msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        # Lone surrogates, which are escaped.
-        return json.loads(data)

@@ -236,7 +236,7 @@ class SqliteFrontier:
         if writer is not None:
             if self._timer is not None:
                 self._timer.cancel()
-            if self._failure is None:
+            if self._failure is None and self._group:
                 self._hand_over(writer)
             await asyncio.to_thread(writer.finish)
             # What the writer told the loop last.
@@ -381,6 +381,9 @@ class SqliteFrontier:
         group, self._group = self._group, Group(self._group.number + 1)
         for name in COUNTS:
             group.notes[JOB, name] = str(self.counts[name])
+        # Leased requests have their rows until they are settled.
+        rows = self.pending + self._leased - self._waiting
+        group.notes[JOB, "pending"] = str(rows)
         self._writing += 1
         writer.write(group)
 

@@ -8,7 +8,6 @@ two a row, which matters: a thread that lets go of it while the event loop compu
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import struct
 from collections.abc import Iterable, Mapping, Sequence
@@ -112,10 +111,10 @@ _numbers = msgspec.json.Decoder(list[int])
 
 
 class Page(NamedTuple):
-    """The items of a page, as they are kept: `lines` is JSON Lines."""
+    """How many items a page gave, and they themselves, as JSON Lines."""
 
     number: int
-    count: int
+    items: int
     lines: str
 
 
@@ -252,7 +251,7 @@ class Store:
 
     def _look_for_file(self) -> None:
         # SQLite writes on happily into a file that was deleted.
-        if os.stat(self.path).st_ino != self._inode:
+        if self.path.stat().st_ino != self._inode:
             raise FileNotFoundError(2, "the file was replaced by another one")
 
     def _load(

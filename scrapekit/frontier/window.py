@@ -39,17 +39,19 @@ class Run:
     doesn't have yet stay in `_unsaved` until `saved` says that it does.
     """
 
-    __slots__ = ("_cursor", "_load", "_more", "_unsaved", "entries")
+    __slots__ = ("_cursor", "_key", "_load", "_more", "_unsaved", "entries")
 
-    def __init__(self, load: Load, *, on_disk: bool) -> None:
+    def __init__(self, load: Load, key: Callable[[Waiting], Key], *, on_disk: bool) -> None:
+        self._key = key
         self.entries: list[tuple[Key, Waiting]] = []
         self._load = load
         self._more = on_disk
         self._cursor = _FIRST
         self._unsaved: dict[int, tuple[int, Key, Waiting]] = {}
 
-    def add(self, key: Key, waiting: Waiting, group: int, limit: int) -> Sequence[Waiting]:
+    def add(self, waiting: Waiting, group: int, limit: int) -> Sequence[Waiting]:
         """File a request that is on disk once `group` is; what went out of memory for it."""
+        key = self._key(waiting)
         if self._more and key > self._cursor:
             self._unsaved[waiting.number] = (group, key, waiting)
             return (waiting,)
@@ -97,8 +99,8 @@ class Run:
     def _refill(self, held: set[int], limit: int) -> None:
         rows = self._load(self._cursor, held, limit)
         found = {number: (key, its) for number, (_, key, its) in self._unsaved.items()}
-        for key, waiting in rows:
-            found[waiting.number] = key, waiting
+        for waiting in rows:
+            found[waiting.number] = self._key(waiting), waiting
         ordered = sorted(found.values())
         self.entries = ordered[:limit]
         for _, waiting in self.entries:
@@ -126,15 +128,15 @@ class Window:
         held: Callable[[], set[int]],
         release: Callable[[int], None],
     ) -> None:
-        self.ready = Run(load_ready, on_disk=on_disk)
-        self.dated = Run(load_dated, on_disk=on_disk)
+        self.ready = Run(load_ready, _by_rank, on_disk=on_disk)
+        self.dated = Run(load_dated, _by_date, on_disk=on_disk)
         self._held = held
         self._release = release
 
     def add(self, waiting: Waiting, group: int, limit: int) -> None:
         """File a request; at most `limit` of a kind stay in memory."""
         if waiting.due:
-            self.dated.add((waiting.due, waiting.number), waiting, group, limit)
+            self.dated.add(waiting, group, limit)
         else:
             self._add_ready(waiting, group, limit)
 
@@ -162,10 +164,18 @@ class Window:
         return self.ready.has_unsaved or self.dated.has_unsaved
 
     def _add_ready(self, waiting: Waiting, group: int, limit: int) -> None:
-        for its in self.ready.add((waiting.rank, waiting.number), waiting, group, limit):
+        for its in self.ready.add(waiting, group, limit):
             if its.due:
                 # On disk it is a dated one still.
                 self._release(its.number)
 
     def _held_here(self) -> set[int]:
         return self._held() | self.ready.numbers()
+
+
+def _by_rank(waiting: Waiting) -> Key:
+    return waiting.rank, waiting.number
+
+
+def _by_date(waiting: Waiting) -> Key:
+    return waiting.due, waiting.number

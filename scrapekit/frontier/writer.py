@@ -1,4 +1,4 @@
-"""Writer: the thread that keeps groups, one transaction each, in the order they were handed over."""
+"""Writer: the thread that keeps groups, a transaction each, in the order of their coming."""
 
 from __future__ import annotations
 
