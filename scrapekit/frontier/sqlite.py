@@ -104,6 +104,7 @@ class SqliteFrontier:
         self._writing = 0
         self._unsaved_rows = 0
         self._timer: asyncio.Handle | None = None
+        self._is_ripe = False
         self._failure: Exception | None = None
         self._notes: dict[tuple[str, str], str | None] = {}
 
@@ -142,7 +143,10 @@ class SqliteFrontier:
                 self._all_known = True
                 return
             after, url = found
-            yield urls.origin(url)
+            origin = urls.origin(url)
+            # Before they are all known: without a window it would pass for an empty one.
+            self._window(origin)
+            yield origin
 
     def check(self, request: Request) -> None:
         records.check(request)
@@ -362,10 +366,11 @@ class SqliteFrontier:
 
         Never at once: what is told between two waits belongs together.
         """
+        if self._is_ripe:
+            return
         nobody_left = bool(self._group.waiters) and self._waiting >= self._leased
         if nobody_left or self._group.size >= _GROUP_ROWS:
-            if not isinstance(self._timer, asyncio.TimerHandle) and self._timer is not None:
-                return
+            self._is_ripe = True
             if self._timer is not None:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_soon(self._write)
@@ -373,7 +378,7 @@ class SqliteFrontier:
             self._timer = asyncio.get_running_loop().call_later(_GROUP_S, self._write)
 
     def _write(self) -> None:
-        self._timer = None
+        self._timer, self._is_ripe = None, False
         if self._writer is not None and self._group and not self._writing:
             self._hand_over(self._writer)
 
