@@ -82,6 +82,9 @@ class Scheduler:
         while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
             self._book(some)
             await asyncio.sleep(0)
+        if self._frontier.pending:
+            # All of it may wait for a date: then somebody has to wait for that.
+            self._grow(1)
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         """File requests; returns those that are new."""

@@ -284,7 +284,7 @@ class SqliteProjection:
         elif known is not None and known[0] != self._mark and not self._may_mark(known[0]):
             raise _edited(self.path, "it is another database")
         self._file = SqliteFile(self.path, "append")
-        self._file.mark = self._mark
+        self._file.adopt(self._mark)
         page = self._file.page
         self.place = msgspec.structs.replace(self.place, page=page, discard=False)
         for pages in read(page):
@@ -312,7 +312,7 @@ class SqliteProjection:
 
     def _may_mark(self, mark: int) -> bool:
         # One that was claimed, but not marked before the process died.
-        return mark == 0 and self.place.page == 0
+        return (mark == 0 or self.place.base > 0) and self.place.page == 0
 
 
 class WholeProjection:

@@ -87,9 +87,16 @@ class SqliteFile:
     def mark(self) -> int:
         return int(self._database.execute("PRAGMA application_id").fetchone()[0])
 
-    @mark.setter
-    def mark(self, value: int) -> None:
-        self._database.execute(f"PRAGMA application_id = {value}")
+    def adopt(self, mark: int) -> None:
+        """Mark it, unless it is marked so: it follows from the first page on."""
+        if self.mark == mark:
+            return
+        try:
+            self._database.executescript(
+                f"BEGIN IMMEDIATE; PRAGMA application_id = {mark}; PRAGMA user_version = 0; COMMIT;"
+            )
+        except sqlite3.Error as error:
+            raise _os_error(error) from error
 
     @property
     def page(self) -> int:

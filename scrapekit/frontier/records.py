@@ -10,7 +10,6 @@ from scrapekit.errors import UsageError
 from scrapekit.items import decode_json, encode_value
 from scrapekit.messages import Request
 
-_EMPTY: Final = msgspec.Raw(b"")
 _MAX_PRIORITY: Final = 2**62
 """What SQLite's integers hold, and then some room."""
 
@@ -29,8 +28,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     b: bytes = b""
     k: dict[str, str] = {}
     """The cookies."""
-    x: msgspec.Raw = _EMPTY
-    """`meta`, as JSON."""
+    x: str = ""
+    """`meta`, as JSON: there may be escapes in it that only Python's own decoder takes."""
     p: int = 0
     """The priority."""
     n: bool = False
@@ -49,7 +48,7 @@ def record(request: Request) -> Record:
         dict(request.headers),
         request.body,
         dict(request.cookies),
-        msgspec.Raw(encode_value(dict(request.meta))) if request.meta else _EMPTY,
+        encode_value(dict(request.meta)).decode() if request.meta else "",
         request.priority,
         not request.unique,
     )
@@ -66,7 +65,7 @@ def request(kept: Record) -> Request:
         headers=kept.h,
         body=kept.b,
         cookies=kept.k,
-        meta=decode_json(bytes(kept.x)) if bytes(kept.x) else None,
+        meta=decode_json(kept.x) if kept.x else None,
         priority=kept.p,
         unique=not kept.n,
     ).at_depth(kept.d)
