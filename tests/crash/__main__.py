@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Final
 
 import scrapekit.transport.http  # noqa: F401  imported once, for all forks
-from scrapekit.cli import main as scrapekit
+from scrapekit.cli import main as command_line
 from tests.crash.site import serving, take_hits
 
 SPIDER: Final = Path(__file__).with_name("spider.py")
@@ -87,7 +87,7 @@ class Crawl:
         os.dup2(log, 2)
         code = 99
         try:
-            code = scrapekit(self.command)
+            code = command_line(self.command)
         except SystemExit as end:
             code = int(end.code or 0)
         finally:

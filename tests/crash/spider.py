@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from scrapekit import Response, Settings, Spider
+from scrapekit import Request, Response, Settings, Spider
 
 
 class Facts(Spider):
@@ -14,9 +14,7 @@ class Facts(Spider):
     settings = Settings(obey_robots=False, concurrency=8, concurrency_per_origin=8, retries=0)
     site: str
 
-    def start(self) -> Iterator[Any]:
-        from scrapekit import Request
-
+    def start(self) -> Any:
         yield Request(f"{self.site}/0")
 
     def parse(self, response: Response) -> Iterator[Any]:

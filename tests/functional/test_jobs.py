@@ -9,7 +9,7 @@ import json
 import logging
 import sqlite3
 import stat
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 import scrapekit
-from scrapekit import Request, Response, Spider
+from scrapekit import Request, Response, Settings, Spider
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import Recorder, RequestsDropped
 from scrapekit.failure import Failure
@@ -44,8 +44,8 @@ def _page(number: int, count: int) -> str:
 class Row(Spider):
     """An item a page, every link followed."""
 
-    start_urls = [f"{HOME}/0"]
-    settings = {"obey_robots": False, "retries": 0, "concurrency": 2}
+    start_urls = (f"{HOME}/0",)
+    settings = Settings(obey_robots=False, retries=0, concurrency=2)
 
     async def parse(self, response: Response) -> AsyncIterator[Any]:
         yield {"n": int(response.get("title", ""))}
@@ -69,6 +69,11 @@ async def crawl(
     async with scrapekit.crawl(spider, job=job, transport=web, **options) as run:
         await run.wait()
     return run.report
+
+
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():  # noqa: ASYNC110  the crawl tells nobody else
+        await asyncio.sleep(0)
 
 
 def numbers(file: Path) -> list[int]:
@@ -278,7 +283,7 @@ async def test_links_that_leave_the_domains_of_the_start_are_still_outside(job: 
 class Generated(Spider):
     """Start requests made one by one; some of them need not be unique."""
 
-    settings = {"obey_robots": False, "concurrency": 2}
+    settings = Settings(obey_robots=False, concurrency=2)
     count = 200
 
     async def start(self) -> AsyncIterator[Request]:
@@ -404,11 +409,12 @@ async def test_a_failed_page_commits_what_on_error_made_of_it(job: Path, tmp_pat
 
 async def test_a_retry_waits_for_its_date_also_in_a_later_run(job: Path) -> None:
     clock = ManualClock()
-    pages = {f"{HOME}/0": [ConnectError("gone", url=f"{HOME}/0"), "<title>0</title>"]}
+    pages: dict[str, Any] = {
+        f"{HOME}/0": [ConnectError("gone", url=f"{HOME}/0"), "<title>0</title>"]
+    }
     options: dict[str, Any] = {"settings": {"retries": 3, "retry_delay_s": 1000}, "clock": clock}
     async with scrapekit.crawl(Row(), job=job, transport=FakeTransport(pages), **options) as run:
-        while not run.report.retries:
-            await asyncio.sleep(0)
+        await until(lambda: run.report.retries)
         run.stop()
         await run.wait()
     assert state(job).pending == 1
@@ -446,7 +452,7 @@ async def test_an_origin_that_asked_for_a_pause_gets_it_also_in_a_later_run(job:
 async def test_robots_txt_is_read_again_after_a_day(job: Path) -> None:
     class Polite(Row):
         name = "row"
-        settings = {"obey_robots": True, "concurrency": 1}
+        settings = Settings(concurrency=1)
 
     clock = ManualClock()
     rules = {f"{HOME}/robots.txt": "User-agent: *\nDisallow: /2\n"}
@@ -760,9 +766,9 @@ class PlainRow(Spider):
     """The same in threads, with plain starts."""
 
     name = "row"
-    settings = {"obey_robots": False, "concurrency": 4}
+    settings = Settings(obey_robots=False, concurrency=4)
 
-    def start(self) -> Iterator[Request]:
+    def start(self) -> Any:
         yield Request(f"{HOME}/0")
 
     def parse(self, response: Response) -> Iterator[Any]:
