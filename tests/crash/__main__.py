@@ -2,6 +2,7 @@
 
     python -m tests.crash --points 500 --formats jsonl csv sqlite
     python -m tests.crash --points 100 --at writes       the N-th write, by strace
+    python -m tests.crash --points 100 --at fresh        the N-th write of a start anew
     python -m tests.crash --points 100 --kills 20        20 kills in one crawl
 
 Prints a table. The exit code is 1 if an item was missing, there twice or torn, or if more pages
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,11 +105,11 @@ class Crawl:
         os.kill(child, signal.SIGKILL)
         return _exit_code(child) < 0
 
-    def kill_at_write(self, number: int) -> bool:
+    def kill_at_write(self, number: int, *more: str) -> bool:
         """Run it up to its N-th write; whether there was one."""
         trace = ["strace", "-f", "-qq", "-o", "/dev/null"]
         inject = [f"-etrace={SYSCALLS}", f"-einject={SYSCALLS}:signal=SIGKILL:when={number}"]
-        command = [*trace, *inject, sys.executable, "-m", "scrapekit", *self.command]
+        command = [*trace, *inject, sys.executable, "-m", "scrapekit", *self.command, *more]
         with (self.folder / "log").open("ab") as log:
             done = subprocess.run(command, stdout=log, stderr=log, check=False, timeout=_LIMIT_S)
         return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -207,15 +208,27 @@ class Harness:
         self._forget(crawl)
         return killed
 
+    def at_fresh(self, number: int) -> bool:
+        """A crawl that is over, and killed at the N-th write of being started anew."""
+        crawl = self._crawl()
+        code = crawl.finish()
+        killed = crawl.kill_at_write(number, "--fresh", "--yes")
+        take_hits(self._site)
+        code = code or crawl.finish()
+        # It is the old one, or the new one: a page is fetched once, or not at all.
+        self._judge(crawl, kills=int(killed), code=code, counted=False)
+        self._forget(crawl)
+        return killed
+
     def _crawl(self) -> Crawl:
         folder = self._scratch / str(next(self._numbers))
         folder.mkdir()
         take_hits(self._site)
         return Crawl(folder, self._site, self._formats)
 
-    def _judge(self, crawl: Crawl, *, kills: int, code: int) -> None:
+    def _judge(self, crawl: Crawl, *, kills: int, code: int, counted: bool = True) -> None:
         hits = take_hits(self._site)
-        again = sum(hits.values()) - self._pages
+        again = sum(hits.values()) - self._pages if counted else 0
         for name, tally in self.tally.items():
             tally.crawls += 1
             tally.kills += kills
@@ -258,7 +271,8 @@ def main() -> int:
     )
     parser.add_argument("--points", type=int, default=50, help="kills, in all crawls together")
     parser.add_argument("--kills", type=int, default=1, help="kills in one crawl")
-    parser.add_argument("--at", choices=("random", "writes"), default="random")
+    parser.add_argument("--at", choices=("random", "writes", "fresh"), default="random")
+    parser.add_argument("--growth", type=float, default=1.02, help="of the way between two writes")
     parser.add_argument("--formats", nargs="+", default=["jsonl", "csv", "sqlite"])
     parser.add_argument("--pages", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
@@ -268,7 +282,9 @@ def main() -> int:
     with serving(known.pages) as site:
         harness = Harness(site, known.formats, known.pages, scratch)
         if known.at == "writes":
-            _at_writes(harness, known.points)
+            _at_writes(harness.at_write, known.points, known.growth)
+        elif known.at == "fresh":
+            _at_writes(harness.at_fresh, known.points, known.growth)
         else:
             dice = random.Random(known.seed)
             for _ in range(-(-known.points // known.kills)):
@@ -282,13 +298,13 @@ def main() -> int:
     return 1
 
 
-def _at_writes(harness: Harness, points: int) -> None:
-    """Kill at that many writes: the first ones each, then more and more apart."""
+def _at_writes(kill: Callable[[int], bool], points: int, growth: float) -> None:
+    """Kill at that many writes: the first ones each, then `growth` times as far apart."""
     number, step = 1, 1.0
     for _ in range(points):
-        if not harness.at_write(int(number)):
+        if not kill(int(number)):
             return
-        number, step = number + int(step), step * 1.02
+        number, step = number + int(step), step * growth
 
 
 if __name__ == "__main__":
