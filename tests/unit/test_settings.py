@@ -52,6 +52,7 @@ DEFAULTS: dict[str, object] = {
     "quarantine": None,
     "stall_warning_s": 0.1,
     "drain_s": 10.0,
+    "durability": "process",
     "verify_tls": True,
 }
 
@@ -112,6 +113,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "quarantine": st.none() | st.sampled_from(["kept", "/var/lib/kept pages"]),
     "stall_warning_s": PAUSE,
     "drain_s": PAUSE,
+    "durability": st.sampled_from(["process", "power"]),
     "verify_tls": st.booleans(),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=VALUES)
