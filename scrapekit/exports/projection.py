@@ -70,6 +70,8 @@ class Projection(Protocol):
 
     path: str
     place: Place
+    hurried: bool
+    """Whether nobody wants to wait for `finish` any more; for any thread to set."""
     problems: list[ItemError]
     """What couldn't be written of some items; to be emptied by whoever tells."""
 
@@ -103,6 +105,7 @@ class LinesProjection:
         self.path = path
         self.place = Place(format=make().name)
         self.problems: list[ItemError] = []
+        self.hurried = False
         self._make = make
         self._format = make()
         self._mode = mode
@@ -256,6 +259,7 @@ class SqliteProjection:
         self.path = path
         self.place = Place(format="sqlite")
         self.problems: list[ItemError] = []
+        self.hurried = False
         self._mode = mode
         self._mark = mark
         self._file: SqliteFile | None = None
@@ -322,66 +326,80 @@ class WholeProjection:
         self.path = path
         self.place = Place(format=make().name)
         self.problems: list[ItemError] = []
+        self.hurried = False
         self._make = make
         self._mode = mode
 
     def check(self, place: Place | None) -> None:
         if place is None:
             check(self.path, self._mode, appendable=False)
-            return
-        _check_folder(self.path)
-        if not place.discard and _size(self.path) and not self._is_as_it_was(place):
-            raise _edited(self.path, "it was changed since")
+        else:
+            _check_folder(self.path)
 
     def claim(self, place: Place | None) -> Place:
-        # From now on it may be written at any time, without a note being kept right after.
-        self.place = msgspec.structs.replace(place or self.place, discard=True)
+        fresh = msgspec.structs.replace(self.place, discard=_size(self.path) > 0)
+        self.place = fresh if place is None else place
         return self.place
 
     def open(self, read: Read, *, rebuild: bool) -> None:
-        """It is written at the end."""
+        if not (
+            self.place.discard or rebuild or self._is_as_it_was() or self._is_as_it_will_be(read)
+        ):
+            raise _edited(self.path, "it was changed since")
 
     def follow(self, pages: Sequence[Items]) -> None:
-        self.place = msgspec.structs.replace(
-            self.place, count=self.place.count + sum(page.amount for page in pages)
-        )
+        count = self.place.count + sum(page.amount for page in pages)
+        self.place = msgspec.structs.replace(self.place, count=count)
 
     def finish(self, read: Read) -> None:
-        target = Path(self.path)
+        # Where a link leads, so that it stays one.
+        target = Path(os.path.realpath(self.path))
         scratch = target.with_name(f".{target.name}.unfinished")
         try:
             with scratch.open("wb") as file:
-                number, page = self._write(file, read)
+                count = sum(self._written(read, file.write))
+            if self.hurried:
+                return
             scratch.replace(target)
-        except BaseException:
+        finally:
             scratch.unlink(missing_ok=True)
-            raise
         position = _size(self.path)
         with target.open("rb") as file:
             tail = _hash(_before(file, position))
-        self.place = Place(
-            format=self.place.format, page=page, count=number, position=position, tail=tail
-        )
+        kind = self.place.format
+        self.place = Place(format=kind, count=count, position=position, tail=tail)
 
     def close(self) -> None:
         """Nothing is open."""
 
-    def _write(self, file: BinaryIO, read: Read) -> tuple[int, int]:
-        layout, number, page = self._make(), 0, 0
+    def _written(self, read: Read, write: Callable[[bytes], Any]) -> Iterator[int]:
+        """Hand the whole file to `write`; gives how many items some pages had."""
+        layout, number = self._make(), 0
         for pages in read(0):
-            for its in pages:
-                page = its.number
-                for item in its.each():
-                    number += 1
-                    file.write(layout.encode(item, number, lambda _: None))
-        file.write(layout.tail())
-        return number, page
+            if self.hurried:
+                return
+            before = number
+            for item in (item for page in pages for item in page.each()):
+                number += 1
+                write(layout.encode(item, number, lambda _: None))
+            yield number - before
+        write(layout.tail())
 
-    def _is_as_it_was(self, place: Place) -> bool:
-        if _size(self.path) != place.position:
-            return False
+    def _is_as_it_was(self) -> bool:
+        size = _size(self.path)
+        if not size or size != self.place.position:
+            return not size
         with Path(self.path).open("rb") as file:
-            return _hash(_before(file, place.position)) == place.tail
+            return _hash(_before(file, size)) == self.place.tail
+
+    def _is_as_it_will_be(self, read: Read) -> bool:
+        """Whether it was written by a run that died before it could note so."""
+        hashes = xxhash.xxh3_64(), xxhash.xxh3_64()
+        sum(self._written(read, hashes[0].update))
+        with Path(self.path).open("rb") as file:
+            while data := file.read(1 << 20):
+                hashes[1].update(data)
+        return hashes[0].digest() == hashes[1].digest()
 
 
 def _check_folder(path: str) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Final
 import xxhash
 
 from scrapekit import urls
+from scrapekit.cutting import seen_through
 from scrapekit.errors import JobError
 from scrapekit.failure import Failure, error_name
 from scrapekit.frontier import folder as folders
@@ -116,10 +117,9 @@ class SqliteFrontier:
 
     async def open(self) -> None:
         """Lock the folder, open the database. Raises JobError."""
-        if self._store is not None:
-            return
-        self._store = await asyncio.to_thread(self._open)
-        self._writer = Writer(self._store, self._settled, self.follower)
+        if self._writer is None:
+            store = await seen_through(asyncio.to_thread(self._open))
+            self._writer = Writer(store, self._settled, self.follower)
 
     @property
     def store(self) -> Store:
@@ -235,7 +235,10 @@ class SqliteFrontier:
         await self._kept()
 
     async def aclose(self) -> None:
-        """Keep what was told, let go of the folder."""
+        """Keep what was told, let go of the folder, also if cancelled. Idempotent."""
+        await seen_through(self._close())
+
+    async def _close(self) -> None:
         writer, self._writer = self._writer, None
         if writer is not None:
             if self._timer is not None:
@@ -245,7 +248,9 @@ class SqliteFrontier:
             await asyncio.to_thread(writer.finish)
             # What the writer told the loop last.
             await asyncio.sleep(0)
-            await asyncio.to_thread(self.store.close)
+        store, self._store = self._store, None
+        if store is not None:
+            await asyncio.to_thread(store.close)
         if self.folder is not None:
             self.folder.release()
             self.folder = None
@@ -255,13 +260,9 @@ class SqliteFrontier:
 
     def _open(self) -> Store:
         self.folder = folders.lock(self.path, create=True)
-        try:
-            (self.path / folders.NEXT).unlink(missing_ok=True)
-            store = Store(self.folder.database, self._durability)
-        except BaseException:
-            self.folder.release()
-            self.folder = None
-            raise
+        (self.path / folders.NEXT).unlink(missing_ok=True)
+        # Kept at once: if opening is cancelled, closing finds it.
+        store = self._store = Store(self.folder.database, self._durability)
         kept = store.notes(JOB)
         self.counts.update({name: int(kept.get(name, 0)) for name in COUNTS})
         self._all_known = self.pending == 0
@@ -300,10 +301,13 @@ class SqliteFrontier:
                 _loader(self.store.load_ready, key),
                 _loader(self.store.load_dated, key),
                 on_disk=not self._all_known,
-                held=lambda: self._held,
+                held=self._not_to_read,
                 release=self._release,
             )
         return window
+
+    def _not_to_read(self) -> set[int]:
+        return self._held
 
     def _release(self, number: int) -> None:
         self._group.released.append(number)

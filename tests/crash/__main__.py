@@ -36,7 +36,7 @@ from typing import Final
 
 import scrapekit.transport.http  # noqa: F401  imported once, for all forks
 from scrapekit.cli import main as command_line
-from tests.crash.site import serving, take_hits
+from tests.crash.site import order_kill, serving, take_hits
 
 SPIDER: Final = Path(__file__).with_name("spider.py")
 CONCURRENCY: Final = 8
@@ -103,6 +103,12 @@ class Crawl:
         child = self.start()
         time.sleep(seconds)
         os.kill(child, signal.SIGKILL)
+        return _exit_code(child) < 0
+
+    def kill_after_hits(self, site: str, hits: int, seconds: float) -> bool:
+        """Run it until so long after it asked for so many pages; whether it got there."""
+        child = self.start()
+        order_kill(site, child, hits, seconds)
         return _exit_code(child) < 0
 
     def kill_at_write(self, number: int, *more: str) -> bool:
@@ -180,9 +186,6 @@ class Harness:
         start = time.perf_counter()
         code = crawl.finish()
         self._span = time.perf_counter() - start
-        start = time.perf_counter()
-        code = code or crawl.finish()
-        self._idle = min(self._span, time.perf_counter() - start)
         if code:
             raise SystemExit(f"the undisturbed crawl failed:\n{(crawl.folder / 'log').read_text()}")
         self._expected = {(p, n) for p in range(pages) for n in range(p % 4)}
@@ -190,13 +193,16 @@ class Harness:
         self._forget(crawl)
 
     def at_random(self, kills: int, dice: random.Random) -> None:
-        """A crawl that is killed some times at random moments, each run later than the last."""
+        """A crawl that is killed some times at random moments: most of them while pages are
+        fetched, some at any time since the start.
+        """
         crawl, killed = self._crawl(), 0
         for _ in range(kills):
-            # A run without work takes `idle`. The rest is shared out, so that most kills meet a
-            # crawl that is under way.
-            span = self._idle + 2 * (self._span - self._idle) / kills
-            killed += crawl.kill_after(dice.uniform(0.0 if kills == 1 else 0.5 * self._idle, span))
+            if kills == 1 and dice.random() < 0.2:
+                killed += crawl.kill_after(dice.uniform(0.0, self._span))
+            else:
+                hits = dice.randint(1, max(1, self._pages // kills))
+                killed += crawl.kill_after_hits(self._site, hits, dice.uniform(0.0, 0.02))
         self._judge(crawl, kills=killed, code=crawl.finish())
         self._forget(crawl)
 
