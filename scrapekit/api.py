@@ -334,8 +334,11 @@ def run(
     return asyncio.run(run_to_end(prepared))[0]
 
 
-async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
-    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came.
+async def run_to_end(
+    prepared: Crawl, *, resuming: Callable[[str], None] = lambda _: None
+) -> tuple[Report, int | None]:
+    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came. `resuming` is
+    told what there is to continue, if it is a job that was begun before.
 
     The first signal stops the crawl, the second cuts it short; while the crawl is still being
     opened the first one does so. Raises what entering and waiting for the crawl raise.
@@ -352,6 +355,8 @@ async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
     with interrupts(once=once, twice=lambda: prepared.cancel("interrupted")) as signals:
         try:
             async with prepared:
+                if prepared.job is not None and prepared.job.is_resumed:
+                    resuming(prepared.job.resuming)
                 await prepared.wait()
         except asyncio.CancelledError:
             # Interrupted before the crawl had begun: there is nothing to wait for.
