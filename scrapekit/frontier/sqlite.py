@@ -11,35 +11,28 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any, Final
-
-import xxhash
+from typing import Final
 
 from scrapekit import urls
 from scrapekit.cutting import seen_through
 from scrapekit.errors import JobError
-from scrapekit.failure import Failure, error_name
 from scrapekit.frontier import folder as folders
 from scrapekit.frontier import records
 from scrapekit.frontier.base import Head, Lease, Outcome
 from scrapekit.frontier.committer import Committer
 from scrapekit.frontier.folder import Folder
 from scrapekit.frontier.group import Group
+from scrapekit.frontier.records import origin_key, signed
 from scrapekit.frontier.seen import GENERATION, Seen
 from scrapekit.frontier.store import Durability, Store
-from scrapekit.frontier.window import Load, Waiting, Window
+from scrapekit.frontier.window import Waiting
+from scrapekit.frontier.windows import Windows
 from scrapekit.frontier.writer import Follower
 from scrapekit.messages import Request
 
 _UNSAVED_ROWS: Final = 10_000
 """From so many rows on, whoever adds waits until they are on disk."""
-
-_TOTAL: Final = 8_192
-"""Requests in memory, of all origins together, and roughly."""
-
-_MAX_TEXT: Final = 20_000
 
 JOB: Final = "job"
 """The kind of the notes on the job as a whole."""
@@ -86,9 +79,6 @@ class SqliteFrontier:
         self._now = now
         self._store: Store | None = None
         self._committer: Committer | None = None
-        self._windows: dict[str, Window] = {}
-        self._stale: set[str] = set()
-        self._all_known = True
         self._numbers = 0
         self._pages = 0
         self._leased = 0
@@ -99,7 +89,7 @@ class SqliteFrontier:
     def __repr__(self) -> str:
         return (
             f"<SqliteFrontier {self.path} pending={self.pending} leased={self._leased} "
-            f"windows={len(self._windows)}>"
+            f"windows={len(self._windows) if self._committer else 0}>"
         )
 
     async def open(self) -> None:
@@ -129,17 +119,7 @@ class SqliteFrontier:
         return self._leased
 
     def origins(self) -> Iterator[str]:
-        after = -(2**63)
-        while not self._all_known:
-            found = self.store.next_origin(after)
-            if found is None:
-                self._all_known = True
-                return
-            after, url = found
-            origin = urls.origin(url)
-            # Before they are all known: without a window it would pass for an empty one.
-            self._window(origin)
-            yield origin
+        return self._windows.origins()
 
     def check(self, request: Request) -> None:
         records.check(request)
@@ -170,36 +150,34 @@ class SqliteFrontier:
         return new
 
     def head(self, origin: str, now: float) -> Head | None:
-        found = self._head(origin, now)
+        found = self._windows.head(origin, now, self._committing.group.number)
         return found and Head(-found[1].rank, max(found[0], now))
 
     def lease(self, origin: str, now: float) -> Lease | None:
-        found = self._head(origin, now)
+        found = self._windows.head(origin, now, self._committing.group.number)
         if found is None or found[0] > now:
             return None
-        window = self._windows[origin]
-        waiting = window.ready.pop()
-        if window.is_empty:
-            del self._windows[origin]
+        waiting = self._windows.pop(origin)
         self.counts["pending"] -= 1
         self._leased += 1
         self._held.add(waiting.number)
         return KeptLease(waiting.request, origin, waiting.tries, waiting.number)
 
     def has_seen(self, url: str) -> bool:
-        return _signed(urls.fingerprint(url)) in self._seen
+        return signed(urls.fingerprint(url)) in self._seen
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         committer = self._working()
         lease, group = outcome.lease, committer.group
-        self._mark_seen([_signed(urls.fingerprint(url)) for url in outcome.aliases])
+        self._mark_seen([signed(urls.fingerprint(url)) for url in outcome.aliases])
         new = self._add(outcome.requests)
         self._keep_items(outcome.lines)
         self.counts["troubles"] += outcome.troubles
         if outcome.failure is None:
             self.counts["done"] += 1
         else:
-            group.failed.append(_failed(lease, outcome.failure, self._now()))
+            row = records.failure_row(lease, _number(lease), outcome.failure, self._now())
+            group.failed.append(row)
         group.done.append(_number(lease))
         self._waiting += 1
         try:
@@ -238,7 +216,6 @@ class SqliteFrontier:
         if self.folder is not None:
             self.folder.release()
             self.folder = None
-        self._windows.clear()
         if self._committer is not None and self._committer.failure is None:
             closed = JobError(f"the job {self.path} is closed", path=str(self.path))
             self._committer.failure = closed
@@ -250,7 +227,13 @@ class SqliteFrontier:
         store = self._store = Store(self.folder.database, self._durability)
         kept = store.notes(JOB)
         self.counts.update({name: int(kept.get(name, 0)) for name in COUNTS})
-        self._all_known = self.pending == 0
+        self._windows = Windows(
+            store,
+            size=self._max_window,
+            any_kept=self.pending > 0,
+            held=self._held,
+            release=self._release,
+        )
         self._numbers = store.last_number()
         self._pages = store.last_page()
         recent = store.latest_seen(self._generation + 1)
@@ -263,44 +246,13 @@ class SqliteFrontier:
         )
         return store
 
-    def _head(self, origin: str, now: float) -> tuple[float, Waiting] | None:
-        window = self._windows.get(origin)
-        if window is None:
-            if self._all_known:
-                return None
-            window = self._window(origin)
-        found = window.head(now, self._committing.group.number, self._limit)
-        if found is None:
-            del self._windows[origin]
-        return found
-
-    @property
-    def _limit(self) -> int:
-        return max(4, min(self._max_window, _TOTAL // (len(self._windows) or 1)))
-
-    def _window(self, origin: str) -> Window:
-        window = self._windows.get(origin)
-        if window is None:
-            key = _key(origin)
-            window = self._windows[origin] = Window(
-                _loader(self.store.load_ready, key),
-                _loader(self.store.load_dated, key),
-                on_disk=not self._all_known,
-                held=self._not_to_read,
-                release=self._release,
-            )
-        return window
-
-    def _not_to_read(self) -> set[int]:
-        return self._held
-
     def _release(self, number: int) -> None:
         self._committing.group.released.append(number)
 
     def _add(self, requests: Sequence[Request]) -> list[Request]:
         if not requests:
             return []
-        prints = [_signed(urls.fingerprint(r.url, r.method, r.body)) for r in requests]
+        prints = [signed(urls.fingerprint(r.url, r.method, r.body)) for r in requests]
         missing = self._seen.missing(prints)
         new = []
         for request, print_ in zip(requests, prints, strict=True):
@@ -322,14 +274,13 @@ class SqliteFrontier:
         self._numbers += 1
         request = records.settled(request)
         waiting = Waiting(-request.priority, self._numbers, due, tries, request)
-        committer, key = self._committing, _key(origin)
+        committer, key = self._committing, origin_key(origin)
         committer.group.added.append(
             (waiting.number, key, waiting.rank, due, tries, records.record(request))
         )
         committer.unsaved_rows += 1
         self.counts["pending"] += 1
-        self._window(origin).add(waiting, committer.group.number, self._limit)
-        self._stale.add(origin)
+        self._windows.file(origin, waiting, committer.group.number)
 
     def _keep_items(self, lines: Sequence[bytes]) -> None:
         if not lines:
@@ -363,56 +314,9 @@ class SqliteFrontier:
         for note, value in group.notes.items():
             if note in self._notes and self._notes[note] == value:
                 del self._notes[note]
-        self._tell_windows(group.number)
-
-    def _tell_windows(self, group: int) -> None:
-        stale, self._stale = self._stale, set()
-        for origin in stale:
-            window = self._windows.get(origin)
-            if window is not None:
-                window.saved(group)
-                if window.has_unsaved:
-                    self._stale.add(origin)
-
-
-def _loader(load: Callable[..., Sequence[Waiting]], origin: int) -> Load:
-    return partial(load, origin)
-
-
-def _signed(number: int) -> int:
-    """64 bits as SQLite has them."""
-    return number - 2**64 if number >= 2**63 else number
-
-
-def _key(origin: str) -> int:
-    """What stands for an origin in the database."""
-    return _signed(xxhash.xxh3_64_intdigest(origin.encode()))
+        self._windows.saved(group.number)
 
 
 def _number(lease: Lease) -> int:
     assert isinstance(lease, KeptLease)
     return lease.number
-
-
-def _failed(lease: Lease, failure: Failure, at: float) -> tuple[Any, ...]:
-    """A row of the table of failures."""
-    return (
-        _number(lease),
-        _key(lease.origin),
-        at,
-        lease.request.url,
-        _text(error_name(failure.error)),
-        failure.during,
-        failure.callback,
-        _text(failure.where),
-        _text(failure.message),
-        _text(failure.traceback),
-        lease.tries,
-        failure.of_user_code,
-        records.record(lease.request),
-    )
-
-
-def _text(text: str) -> str:
-    """Text as the database takes it: no NUL, no surrogate, not endless."""
-    return text[:_MAX_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()
