@@ -29,7 +29,7 @@ from scrapekit.importing import being_imported
 from scrapekit.jobs import Job, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import Report
+from scrapekit.report import JobCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
@@ -479,6 +479,8 @@ def _check_run() -> None:
 def why_not_ok(report: Report) -> str:
     """In one line, what keeps a report from being `ok`."""
     user_errors = [group for group in report.errors if group.of_user_code]
+    if not user_errors and report.job is not None and report.job.done:
+        return _why_job_not_ok(report.job)
     group = next(iter(user_errors or report.errors), None)
     if group is None:
         return f"no page was fetched{_why_none(report)}"
@@ -488,6 +490,14 @@ def why_not_ok(report: Report) -> str:
     where = f" at {group.where}" if group.where else ""
     example = f" (for example {group.example})" if group.example else ""
     return f"{what}; {group.error}{where}: {group.message}{example}"
+
+
+def _why_job_not_ok(job: JobCounts) -> str:
+    failed, lost = job.failed_of_user_code, job.troubles
+    pages = "1 page" if failed == 1 else f"{failed:,} pages"
+    items = "1 item" if lost == 1 else f"{lost:,} items"
+    hint = "; `scrapekit job` shows why, `scrapekit retry` puts them back" if failed else ""
+    return f"{pages} and {items} were lost by errors in earlier runs of the job{hint}"
 
 
 def _why_none(report: Report) -> str:

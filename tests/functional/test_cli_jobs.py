@@ -401,3 +401,19 @@ async def test_too_few_files_lose_nothing(command: Called, files: int) -> None:
     assert finished.code == 0, finished.err
     assert code in (0, 1, 3), out
     assert titles(command.folder / "items.jsonl") == list("012345")
+
+
+async def test_what_failed_in_an_earlier_run_is_told_and_no_success(command: Called) -> None:
+    fails = ["-a", "fail_on=2"]
+    async with Site(shop()) as site:
+        options = crawl(site, "--job", "j", "-o", "items.jsonl")
+        first = await command.beside(*options, *fails)
+        second = await command.beside(*options, *fails)
+        command("retry", "j")
+        third = await command.beside(*options)
+
+    assert (first.code, second.code, third.code) == (1, 1, 0)
+    assert second.error == (
+        "1 page and 0 items were lost by errors in earlier runs of the job; `scrapekit job` shows "
+        "why, `scrapekit retry` puts them back"
+    )
