@@ -41,7 +41,8 @@ _FIELDS: Final = (
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
 _ROBOTS_TAG: Final = re.compile(rb"name\s*=\s*[\"']?robots", re.IGNORECASE)
-_ANYWHERE: Final = int(Space.LOOPBACK)
+ANYWHERE: Final = int(Space.LOOPBACK)
+"""The reach of a request that nobody but the author has made."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
@@ -195,7 +196,7 @@ class Request(_Draft):
             proxy,
             _when(not_before_s, delay_s),
             0,
-            _ANYWHERE,
+            ANYWHERE,
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
             set_(self, field)
@@ -207,7 +208,7 @@ class Request(_Draft):
         callback: str | None,
         depth: int,
         session: str = "",
-        reach: int = _ANYWHERE,
+        reach: int = ANYWHERE,
     ) -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         return _filled(
@@ -464,7 +465,7 @@ class Response:
         elapsed_s: float = 0.0,
         redirects: tuple[str, ...] = (),
         address: str = "",
-        reach: int = _ANYWHERE,
+        reach: int = ANYWHERE,
         anomalies: tuple[str, ...] = (),
     ) -> None:
         self.url = url

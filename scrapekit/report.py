@@ -70,6 +70,22 @@ class OriginLimit(msgspec.Struct, kw_only=True):
     """What it was that set `concurrency`."""
 
 
+class JobCounts(msgspec.Struct, kw_only=True):
+    """What a job has come to, in all its runs."""
+
+    done: int
+    """Pages done, and requests that a rule or a redirect settled."""
+    pending: int
+    failed: int
+    """Requests given up."""
+    failed_of_user_code: int
+    items: int
+    troubles: int
+    """Items that were lost by errors of user code or for having no JSON form."""
+    done_before: int
+    """Done in earlier runs."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """What a crawl did. `str()` gives the text for people, msgspec.json the one for programs."""
 
@@ -105,6 +121,8 @@ class Report(msgspec.Struct, kw_only=True):
     the crawl runs."""
     advice: list[str] = []
     """Which callback another lane would serve better; see `scrapekit.advice`."""
+    job: JobCounts | None = None
+    """The state of the job, if it is one."""
 
     @property
     def pages_per_s(self) -> float:
@@ -116,8 +134,14 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether pages were fetched, and no callback, stage or export failed."""
-        return self.pages > 0 and not any(group.of_user_code for group in self.errors)
+        """Whether pages were fetched, and no callback, stage or export failed; of a job in any
+        run, unless what failed was put back since.
+        """
+        done, lost = self.pages > 0, any(group.of_user_code for group in self.errors)
+        if self.job is not None:
+            done = done or self.job.done > 0
+            lost = lost or self.job.failed_of_user_code + self.job.troubles > 0
+        return done and not lost
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -129,6 +153,7 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.pages, 'page')} ({report.pages_per_s:,.1f}/s), "
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
+    yield from _job_lines(report.job)
     if report.statuses:
         statuses = _tally(report.statuses)
         yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
@@ -170,6 +195,14 @@ def _origin_lines(origins: list[OriginLimit]) -> Iterator[str]:
         )
     if len(origins) > _ORIGINS_SHOWN:
         yield f"  limit      and {len(origins) - _ORIGINS_SHOWN} more origins"
+
+
+def _job_lines(job: JobCounts | None) -> Iterator[str]:
+    if job is not None:
+        yield (
+            f"  job        {job.done:,} done ({job.done_before:,} before), "
+            f"{job.pending:,} pending, {job.failed:,} failed, {_count(job.items, 'item')}"
+        )
 
 
 def _error_lines(group: ErrorGroup) -> Iterator[str]:
