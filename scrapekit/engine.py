@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -609,11 +610,15 @@ class Engine:
         self._tell.failed(failed)
         if isinstance(error, (CallbackCrashed, CallbackTimedOut)):
             await self._quarantine(failed)
+        results: list[Any] = []
         try:
-            return failed, await self._callbacks.call_on_error(failed)
+            results = await self._callbacks.call_on_error(failed)
         except Exception as second:
             self._tell.failed(failure(second, "on_error", request=request, callback="on_error"))
-            return failed, []
+        # The error has its place in one of these frames, so they would keep what was read of the
+        # page until the collector of cycles comes.
+        traceback.clear_frames(error.__traceback__)
+        return failed, results
 
     async def _quarantine(self, failed: Failure) -> None:
         """Keep the page that took a callback down, if a folder is set."""

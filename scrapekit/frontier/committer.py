@@ -15,7 +15,7 @@ from scrapekit.frontier.group import Group
 from scrapekit.frontier.store import Store
 from scrapekit.frontier.writer import Follower, Writer
 
-_GROUP_S: Final = 0.001
+GROUP_S: Final = 0.001
 """How long a group stays open for others: a transaction costs about 0.2 ms of both threads, a wait
 costs pages, as long as they are in the making."""
 
@@ -72,7 +72,7 @@ class Committer:
                 self._timer.cancel()
             self._timer = asyncio.get_running_loop().call_soon(self._write)
         elif self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_GROUP_S, self._write)
+            self._timer = asyncio.get_running_loop().call_later(GROUP_S, self._write)
 
     async def kept(self) -> None:
         """Wait until what is in the open group is on disk. Raises JobError if it can't be."""

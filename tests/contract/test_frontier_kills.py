@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import precondition, rule
 
 from scrapekit.errors import BadStatus
 from scrapekit.failure import failure
+from scrapekit.frontier import committer
 from scrapekit.frontier.base import Frontier, Outcome
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.messages import Request
@@ -96,6 +97,9 @@ class KilledFrontierMachine(FrontierMachine):
     def make(self) -> Frontier:
         self.folder = tempfile.TemporaryDirectory(prefix="scrapekit-job-")
         self.path = Path(self.folder.name) / "job"
+        # Groups are closed in the next turn of the loop: by the clock, no run could be repeated.
+        self.patch = pytest.MonkeyPatch()
+        self.patch.setattr(committer, "GROUP_S", 0.0)
         return self.reopened()
 
     def reopened(self) -> SqliteFrontier:
@@ -111,6 +115,7 @@ class KilledFrontierMachine(FrontierMachine):
         super().teardown()
         if hasattr(self, "folder"):
             self.folder.cleanup()
+            self.patch.undo()
 
     def told(self, *, kept: bool) -> None:
         """Something changed; if it is `kept`, earlier moments can't come back."""
@@ -140,8 +145,8 @@ class KilledFrontierMachine(FrontierMachine):
     @rule(pause=st.booleans())
     def kill(self, pause: bool) -> None:
         if pause:
-            # Long enough for a group to be closed by its timer.
-            self.runner.run(asyncio.sleep(0.006))
+            # As the timer does that closes a group.
+            self.runner.run(self.frontier.flush())
         kill(self.frontier)
         self.frontier = self.reopened()
         self.take_up(list(self.frontier.origins()))
