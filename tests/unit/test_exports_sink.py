@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -64,7 +65,8 @@ async def test_cancelled_opening_leaves_nothing_open(
         await asyncio.sleep(0)
         opening.cancel()
 
-        with pytest.raises(asyncio.CancelledError):
+        # It may have been quicker.
+        with contextlib.suppress(asyncio.CancelledError):
             await opening
 
         await export.aclose()
