@@ -72,6 +72,8 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
                     _gather(value, into, callback, _line_of(produced.gi_frame, where))
         finally:
             produced.close()
+    elif type(produced) is list and set(map(type, produced)) == {Request}:
+        into += produced
     elif isinstance(produced, Iterable) and not isinstance(produced, _ONE):
         for value in produced:
             _gather(value, into, callback, where)

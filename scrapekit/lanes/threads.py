@@ -3,6 +3,9 @@
 Not the loop's default executor, which DNS look-ups share: slow callbacks would starve them. And
 not a ThreadPoolExecutor, which keeps the interpreter alive until a stuck callback returns, and
 wakes the loop once for each result.
+
+Short functions are left to as many threads as there are CPUs, the one that was last at work first:
+a page takes less time to parse than it takes to wake a thread for it.
 """
 
 from __future__ import annotations
@@ -14,18 +17,31 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import Any, Final, TypeVar, cast
 
+from scrapekit.advice import usable_cpus
 from scrapekit.errors import UsageError
 
 _T = TypeVar("_T")
 
+_SHORT_S: Final = 0.005
+"""Functions that take less on average may wait for a thread that is at work."""
+_NUDGE_S: Final = 0.002
+"""But not longer than this, if none of those is getting done."""
 _ALL_STUCK: Final = "every thread is stuck in a callback that ran past callback_timeout_s"
 
 
 class _Job:
-    __slots__ = ("abandoned", "context", "error", "function", "future", "result", "started")
+    __slots__ = (
+        "abandoned",
+        "context",
+        "ended",
+        "error",
+        "function",
+        "future",
+        "result",
+        "started",
+    )
 
     def __init__(self, function: Callable[[], Any], future: asyncio.Future[Any]) -> None:
         self.context = contextvars.copy_context()
@@ -35,6 +51,7 @@ class _Job:
         self.error: BaseException | None = None
         self.started = 0.0
         """When a thread took it up; 0 while it waits for one."""
+        self.ended = 0.0
         self.abandoned = False
 
     def work(self) -> None:
@@ -50,6 +67,7 @@ class _Job:
             # sys.exit() in a thread ends that thread and nothing else: say so instead.
             self.error = UsageError(f"{type(exc).__name__} was raised off the event loop")
             self.error.__cause__ = exc
+        self.ended = time.monotonic()
 
     def settle(self) -> None:
         if self.future.done():
@@ -67,14 +85,21 @@ class _Job:
 class ThreadLane:
     """Runs plain functions in at most `threads` threads, started as they are needed.
 
-    Everything but the functions themselves happens on the event loop's thread, so there is no
-    lock here.
+    All is decided on the event loop's thread. The others take jobs from a deque, and put
+    themselves on one when there is none: what is done to either is a single step.
     """
 
-    def __init__(self, threads: int) -> None:
+    def __init__(self, threads: int, *, at_once: int | None = None) -> None:
         self.limit = threads
+        self._at_once = min(threads, at_once or usable_cpus())
         self._loop = asyncio.get_running_loop()
-        self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
+        self._jobs: deque[_Job | None] = deque()
+        self._idle: deque[threading.Lock] = deque()
+        """For each thread that sleeps, what it waits to acquire."""
+        self._job_s = 1.0
+        """How long a function took lately, as a moving average."""
+        self._finished = 0
+        self._nudge: asyncio.TimerHandle | None = None
         self._threads: list[threading.Thread] = []
         self._timers: dict[_Job, asyncio.TimerHandle] = {}
         self._unfinished = 0
@@ -130,8 +155,8 @@ class ThreadLane:
         future: asyncio.Future[Any] = self._loop.create_future()
         job = _Job((lambda: function(*args)) if args else function, future)
         self._unfinished += 1
-        self._jobs.put(job)
-        self._start_threads()
+        self._jobs.append(job)
+        self._rouse()
         if timeout_s is None:
             return cast("_T", await future)
         timer = self._loop.call_later(timeout_s, self._expire, job, timeout_s)
@@ -151,7 +176,8 @@ class ThreadLane:
         if job.started:
             job.abandoned = True
             self._stuck += 1
-            self._start_threads()
+            if self._jobs:
+                self._rouse()
         job.future.set_exception(TimeoutError())
         if self._all_stuck:
             self._fail_waiting()
@@ -159,14 +185,14 @@ class ThreadLane:
 
     def _fail_waiting(self) -> None:
         """Give up the functions that no thread is left for."""
-        for _ in range(self._jobs.qsize()):
+        for _ in range(len(self._jobs)):
             try:
-                job = self._jobs.get_nowait()
-            except Empty:
+                job = self._jobs.popleft()
+            except IndexError:
                 # A thread is back after all.
                 return
             if job is None:
-                self._jobs.put(None)
+                self._jobs.append(None)
                 continue
             self._unfinished -= 1
             if not job.future.done():
@@ -180,15 +206,43 @@ class ThreadLane:
     def _bound(self) -> int:
         return self.limit + min(self._stuck, self.limit)
 
-    def _start_threads(self) -> None:
-        if self._unfinished > len(self._threads) < self._bound:
+    def _rouse(self) -> None:
+        """Have a thread take up a job that waits; now, or if those at work don't get to it."""
+        awake = len(self._threads) - len(self._idle) - self._stuck
+        if self._job_s >= _SHORT_S or awake < self._at_once:
+            self._wake_thread()
+        elif self._nudge is None:
+            self._nudge = self._loop.call_later(_NUDGE_S, self._look_after, self._finished)
+
+    def _look_after(self, finished: int) -> None:
+        self._nudge = None
+        if not self._jobs or self._closed:
+            return
+        if finished == self._finished and not self._done:
+            for _ in range(len(self._jobs)):
+                self._wake_thread()
+        self._nudge = self._loop.call_later(_NUDGE_S, self._look_after, self._finished)
+
+    def _wake_thread(self) -> None:
+        if self._idle:
+            # The latest to fall asleep: what it needs is still in the CPU's cache. It can have
+            # left the deque meanwhile, because it saw a job.
+            with contextlib.suppress(IndexError):
+                self._idle.pop().release()
+        elif len(self._threads) < self._bound:
             self._start_thread()
 
     def _retire(self) -> None:
         """End the threads that took the place of stuck ones which are back."""
         for _ in range(len(self._threads) - self._retired - self._bound):
-            self._retired += 1
-            self._jobs.put(None)
+            self._end_thread()
+
+    def _end_thread(self) -> None:
+        self._retired += 1
+        self._jobs.append(None)
+        if self._idle:
+            with contextlib.suppress(IndexError):
+                self._idle.pop().release()
 
     def _start_thread(self) -> None:
         # Daemon threads: a callback that never returns must not keep the interpreter alive.
@@ -197,7 +251,9 @@ class ThreadLane:
         self._threads.append(thread)
 
     def _serve(self) -> None:
-        while (job := self._jobs.get()) is not None:
+        wake = threading.Lock()
+        wake.acquire()
+        while (job := self._take(wake)) is not None:
             job.work()
             self._done.append(job)
             del job
@@ -207,6 +263,26 @@ class ThreadLane:
                     return
         self._ended.append(threading.current_thread())
         self._tell_loop(self._bury)
+
+    def _take(self, wake: threading.Lock) -> _Job | None:
+        """The next job, as soon as there is one; None: the thread has to end."""
+        while True:
+            if self._jobs:
+                with contextlib.suppress(IndexError):
+                    return self._jobs.popleft()
+            self._idle.append(wake)
+            if self._jobs and self._is_left_alone(wake):
+                # It came before anybody could know that this thread was idle.
+                continue
+            wake.acquire()
+
+    def _is_left_alone(self, wake: threading.Lock) -> bool:
+        """Whether nobody has woken this thread; nobody will from now on."""
+        try:
+            self._idle.remove(wake)
+        except ValueError:
+            return False
+        return True
 
     def _tell_loop(self, call: Callable[[], None]) -> bool:
         try:
@@ -224,6 +300,9 @@ class ThreadLane:
             job = self._done.popleft()
             self._unfinished -= 1
             self._stuck -= job.abandoned
+            self._finished += 1
+            if job.started:
+                self._job_s += 0.1 * (job.ended - job.started - self._job_s)
             job.settle()
         self._retire()
         self.let_in()
@@ -254,9 +333,10 @@ class ThreadLane:
         returns how many had to be left behind.
         """
         self._closed = True
+        if self._nudge is not None:
+            self._nudge.cancel()
         for _ in range(len(self._threads) - self._retired):
-            self._retired += 1
-            self._jobs.put(None)
+            self._end_thread()
         if self._threads:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._all_ended.wait(), patience_s)

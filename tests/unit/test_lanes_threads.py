@@ -414,7 +414,7 @@ async def test_the_loop_is_woken_far_less_often_than_there_are_results(
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(loop, "call_soon_threadsafe", counted(loop.call_soon_threadsafe, calls))
         # The loop is kept from running until the thread has done all.
-        lane._jobs.put(None)
+        lane._jobs.append(None)
         gate.open()
         workers()[0].join(BUG_S)
         monkeypatch.undo()
