@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import anyio
 
@@ -38,6 +38,13 @@ class Target(Protocol):
     def release(self) -> None: ...
 
 
+_GATHERED_BYTES: Final = 65_536
+_GATHERED_S: Final = 0.05
+"""What is pushed is gathered for so long, or up to so many bytes: to wake a thread for each page
+costs more than to write what it has.
+"""
+
+
 class Sink:
     """A bounded buffer, and a thread that opens a file, empties the buffer into it and closes it.
 
@@ -56,7 +63,11 @@ class Sink:
         self._limit = limit_bytes
         self._file: Target | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
+        self._gathered: list[bytes] = []
+        """Pushed, but not handed to the thread yet."""
+        self._timer: asyncio.TimerHandle | None = None
         self._pushed = 0
+        self._handed = 0
         self._written = 0
         self._closing = False
         self._ended = False
@@ -90,10 +101,24 @@ class Sink:
             raise self.failure
 
     def push(self, data: bytes) -> None:
-        """Accept `data`, to be written whole unless the file fails."""
-        if data:
-            self._pushed += len(data)
-            self._queue.put(data)
+        """Accept `data`, to be written whole unless the file fails; within a moment."""
+        if not data:
+            return
+        self._pushed += len(data)
+        self._gathered.append(data)
+        if self._pushed - self._handed >= min(_GATHERED_BYTES, self._limit):
+            self._hand_over()
+        elif self._timer is None:
+            self._timer = self._loop.call_later(_GATHERED_S, self._hand_over)
+
+    def _hand_over(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._gathered:
+            self._handed = self._pushed
+            self._queue.put(b"".join(self._gathered))
+            self._gathered.clear()
 
     async def room(self) -> None:
         """Wait until less than the limit is unwritten, or the file has failed."""
@@ -103,6 +128,7 @@ class Sink:
         """Have the file closed when all that was pushed is written. Doesn't wait. Idempotent."""
         if not self._closing:
             self._closing = True
+            self._hand_over()
             self._queue.put(None)
 
     async def aclose(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
 from typing import Any, Final
 
 from scrapekit.errors import NotAResult, UsageError
@@ -64,14 +64,7 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
     if isinstance(produced, Request) or is_item(produced):
         into.append(produced)
     elif inspect.isgenerator(produced):
-        try:
-            for value in produced:
-                if (isinstance(value, Request) or is_item(value)) and len(into) < _MOST:
-                    into.append(value)
-                else:
-                    _gather(value, into, callback, _line_of(produced.gi_frame, where))
-        finally:
-            produced.close()
+        _gather_yielded(produced, into, callback, where)
     elif type(produced) is list and set(map(type, produced)) == {Request}:
         into += produced
     elif isinstance(produced, Iterable) and not isinstance(produced, _ONE):
@@ -82,6 +75,19 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
             produced.close()
         name = getattr(callback, "__qualname__", repr(callback))
         raise NotAResult(name, where, type(produced).__name__)
+
+
+def _gather_yielded(
+    produced: Generator[Any, Any, Any], into: list[Any], callback: Callable[..., Any], where: str
+) -> None:
+    try:
+        for value in produced:
+            if (isinstance(value, Request) or is_item(value)) and len(into) < _MOST:
+                into.append(value)
+            else:
+                _gather(value, into, callback, _line_of(produced.gi_frame, where))
+    finally:
+        produced.close()
 
 
 def _too_many(callback: Callable[..., Any], where: str) -> UsageError:

@@ -229,7 +229,7 @@ class ThreadLane:
             # left the deque meanwhile, because it saw a job.
             with contextlib.suppress(IndexError):
                 self._idle.pop().release()
-        elif len(self._threads) < self._bound:
+        elif self._unfinished > len(self._threads) < self._bound:
             self._start_thread()
 
     def _retire(self) -> None:
