@@ -22,6 +22,8 @@ def use(binding: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in ("_href", "_joiner"):
             patch.setattr(urls, name, getattr(copy, name))
+        # What the other one has joined is no business of this one's.
+        patch.setattr(urls, "_joined", {})
         yield
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from types import GeneratorType
 from typing import Any, Final
 
 from scrapekit.errors import NotAResult, UsageError
@@ -78,7 +79,10 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
 
 
 def _gather_yielded(
-    produced: Generator[Any, Any, Any], into: list[Any], callback: Callable[..., Any], where: str
+    produced: GeneratorType[Any, Any, Any],
+    into: list[Any],
+    callback: Callable[..., Any],
+    where: str,
 ) -> None:
     try:
         for value in produced:

@@ -390,6 +390,16 @@ def test_join_all_is_join_without_repeats(texts: list[str]) -> None:
     assert base.join_all(texts) == list(expected)
 
 
+@given(st.lists(_TEXT, max_size=6))
+def test_join_all_makes_no_difference_between_the_pages_of_a_folder(texts: list[str]) -> None:
+    for page in ("http://h/a/b?c", "http://h/a/", "http://h/a/d?e/f", "http://h/g/"):
+        base = Base(page)
+        into_other_pages = [text for text in texts if text.partition("#")[0]]
+        assert base.join_all(texts) == list(
+            dict.fromkeys(filter(None, map(base.join, into_other_pages)))
+        )
+
+
 @given(_TEXT)
 def test_userinfo_is_split_off_without_a_trace(text: str) -> None:
     href = _normalized(text)
