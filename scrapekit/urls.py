@@ -71,6 +71,9 @@ _REFERENCES: Final = 2048
 """How many results of joins are kept, for how many folders of pages: some 10 MB at the most."""
 
 
+_OF_A_FOLDER: Final = re.compile(r"(?!\?)(?:https?://|(?!https?:))[^\x00-\x20]+", re.IGNORECASE)
+
+
 class _Joined(dict[str, "str | None"]):
     """Where references from the pages of one folder lead. The pages of a site share most of their
     links, and looking one up takes a twentieth of the time of a join.
@@ -90,9 +93,10 @@ class _Joined(dict[str, "str | None"]):
     @staticmethod
     def keeps(href: str) -> bool:
         """Whether a reference means the same on all pages of a folder (URL standard, 4.4). A query
-        alone goes with its page's own name, and what is stripped could hide one.
+        alone goes with its page's own name, and so may what follows on a scheme ("http:?a") or has
+        signs that are stripped.
         """
-        return href[0] != "?" and href[0] > " "
+        return _OF_A_FOLDER.fullmatch(href) is not None
 
 
 _joined: dict[str, _Joined] = {}
