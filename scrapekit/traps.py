@@ -56,7 +56,8 @@ _NO_NEWS: Final = b"0123456789 \t\r\n"
 """Pages that differ in these alone may be the same; the numbers that are read decide."""
 _MIN_BYTES: Final = 500
 """Smaller pages are too easily the same."""
-_TAG: Final = re.compile(rb"<[^>]*>")
+# To the end of the page if it isn't closed, or each of many "<" would be sought an end for.
+_TAG: Final = re.compile(rb"<[^>]*+>?")
 _NUMBER: Final = re.compile(rb"\d+")
 
 
