@@ -44,9 +44,3 @@ def check_proxy(url: str) -> None:
     """Raises UsageError for what is no proxy's URL; it shows no credentials."""
     if not isinstance(url, str) or not _PROXY.match(url):
         raise UsageError("a proxy is a URL like http://user:password@host:port")
-
-
-def without_userinfo(url: str) -> str:
-    """A proxy's URL as it may be shown."""
-    scheme, mark, rest = url.partition("://")
-    return f"{scheme}{mark}{rest.rpartition('@')[2]}"

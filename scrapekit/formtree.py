@@ -38,9 +38,10 @@ def placed_controls(document: Document) -> Iterator[PlacedControl]:
     for element in document.css("form[id]"):
         forms.setdefault(element.attrs["id"], element.node.mem_id)
     places: dict[int, _Place] = {}
+    enabled = _first_legends(document)
     torn: tuple[int, int] | None = None
     for element in document.css("form, button, input, select, textarea"):
-        place = _place(element.node, places)
+        place = _place(element.node, places, enabled)
         if element.tag == "form":
             torn = _torn(element, place)
             continue
@@ -64,7 +65,20 @@ def _torn(form: Element, place: _Place) -> tuple[int, int] | None:
     return form.node.mem_id, place.table
 
 
-def _place(node: Any, known: dict[int, _Place]) -> _Place:
+def _first_legends(document: Document) -> set[int]:
+    """What is in the first legend of a disabled fieldset stays enabled.
+
+    Asked once for all: a legend that looked for itself would pass all that stands before it.
+    """
+    first: dict[int, int] = {}
+    for legend in document.css("fieldset[disabled] > legend"):
+        fieldset = legend.node.parent
+        if fieldset is not None:
+            first.setdefault(fieldset.mem_id, legend.node.mem_id)
+    return set(first.values())
+
+
+def _place(node: Any, known: dict[int, _Place], enabled: set[int]) -> _Place:
     """The place of a node. What is `known` of its ancestors isn't found out again."""
     path = []
     while node is not None and node.mem_id not in known:
@@ -72,12 +86,14 @@ def _place(node: Any, known: dict[int, _Place]) -> _Place:
         node = node.parent
     place = known[node.mem_id] if node is not None else _Place()
     for below in reversed(path):
-        place = known[below.mem_id] = _below(node, below, place) if node is not None else place
+        if node is not None:
+            place = _below(node, place, is_enabled=below.mem_id in enabled)
+        known[below.mem_id] = place
         node = below
     return place
 
 
-def _below(parent: Any, node: Any, place: _Place) -> _Place:
+def _below(parent: Any, place: _Place, *, is_enabled: bool) -> _Place:
     """The place of a node whose parent has that place."""
     match parent.tag:
         case "form":
@@ -86,17 +102,7 @@ def _below(parent: Any, node: Any, place: _Place) -> _Place:
             return place._replace(table=parent.mem_id)
         case "datalist":
             return place._replace(in_datalist=True)
-        case "fieldset" if "disabled" in parent.attrs and not _is_first_legend(node, parent):
+        case "fieldset" if "disabled" in parent.attrs and not is_enabled:
             return place._replace(disabled=True)
         case _:
             return place
-
-
-def _is_first_legend(node: Any, fieldset: Any) -> bool:
-    """The first legend of a disabled fieldset stays enabled."""
-    if node.tag != "legend":
-        return False
-    child = fieldset.child
-    while child is not None and child.tag != "legend":
-        child = child.next
-    return child is not None and child.mem_id == node.mem_id

@@ -40,7 +40,7 @@ _FIELDS: Final = (
     "reach",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
-_ROBOTS_TAG: Final = re.compile(rb"name\s*=\s*[\"']?robots", re.IGNORECASE)
+_META_TAG: Final = re.compile(rb"<meta[^>]*+", re.IGNORECASE)
 ANYWHERE: Final = int(Space.LOOPBACK)
 """The reach of a request that nobody but the author has made."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -595,7 +595,8 @@ class Response:
         assert isinstance(self.headers, (CIMultiDict, CIMultiDictProxy))
         if forbids_following(self.headers.getall("X-Robots-Tag", ())):
             return True
-        if _ROBOTS_TAG.search(self.body) is None:
+        # Asking the document parses it, which most pages can do without.
+        if not any(b"robots" in tag[0].lower() for tag in _META_TAG.finditer(self.body)):
             return False
         return forbids_following(self.get_all('meta[name="robots" i]::attr(content)'))
 

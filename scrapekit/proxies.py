@@ -7,8 +7,7 @@ from collections import OrderedDict
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from scrapekit.authority import without_userinfo
-from scrapekit.errors import FetchTimeout, ProxyError, SiteError
+from scrapekit.errors import FetchTimeout, ProxyError, SiteError, without_userinfo
 
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _MAX_DOUBLINGS: Final = 6

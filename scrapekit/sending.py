@@ -6,11 +6,10 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from scrapekit import proxies
-from scrapekit.authority import without_userinfo
 from scrapekit.budget import Account
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
-from scrapekit.errors import SiteError
+from scrapekit.errors import SiteError, without_userinfo
 from scrapekit.guard import Credentials
 from scrapekit.messages import Request, Response
 from scrapekit.proxies import Proxies

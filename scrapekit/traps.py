@@ -57,7 +57,7 @@ _NO_NEWS: Final = b"0123456789 \t\r\n"
 _MIN_BYTES: Final = 500
 """Smaller pages are too easily the same."""
 # Up to the next tag at most, or a page of nothing but "<" would take its square.
-_TAG: Final = re.compile(rb"<[^<>]*>")
+_TAG: Final = re.compile(rb"<[^<>]*+>")
 _NUMBER: Final = re.compile(rb"\d+")
 
 

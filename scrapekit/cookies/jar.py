@@ -20,6 +20,9 @@ _MAX_DOMAINS: Final = 3_000
 # Servers refuse longer headers than 8 to 16 KB, and a hostile site could ask for 700 KB.
 _MAX_SENT_BYTES: Final = 16_384
 
+_MAX_HOST: Final = 253
+"""RFC 1035, 2.3.4: no longer name is in the DNS. One of 64 KB has as many domains above it."""
+
 _Key = tuple[str, str, bool]
 
 
@@ -202,7 +205,9 @@ def _default_path(url: str) -> str:
 
 
 def _and_parents(host: str) -> Iterator[str]:
-    """The host itself, then the domains it is below of."""
+    """The host itself, then the domains it is below of; none for what can be no host."""
+    if len(host) > _MAX_HOST:
+        return
     while host:
         yield host
         host = host.partition(".")[2]

@@ -79,10 +79,10 @@ class Sitemap:
             if size > MAX_BYTES:
                 raise Broken(f"it is larger than {MAX_BYTES:,} bytes")
             data = _start(piece) if self._parser is None else piece
-            if not data:
-                continue
-            self._parser = self._parser or self._recognise(data, found)
-            self._parser.feed(data)
+            if data:
+                self._parser = self._parser or self._recognise(data, found)
+                self._parser.feed(data)
+            # Also after nothing: a gzip file can have millions of members that are empty.
             yield
         if self._parser is not None:
             self._parser.close()

@@ -122,7 +122,7 @@ async def test_dead_proxies_cost_no_page_and_are_not_asked_again(
         assert report.ok
         assert len(stranger.lines) == 1
         assert caplog.text.count(" sits out for 30 s: the proxy ") == 2
-        assert "the proxy http://127.0.0.1:9 sits out" in caplog.text
+        assert "the proxy http://***@127.0.0.1:9 sits out" in caplog.text
         assert len(good.lines) == 8
 
 

@@ -1,4 +1,4 @@
-"""Credentials stay home: five secrets, six ways to another origin, five ways to be led there."""
+"""Credentials stay home: eight secrets, six ways to another origin, six ways to be led there."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import itertools
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -49,8 +50,14 @@ SECRETS: dict[str, dict[str, Any]] = {
     "custom header": {"headers": {"X-Api-Key": SECRET}},
     "body": {"body": f'{{"password": "{SECRET}"}}', "method": "PUT"},
     "proxy credentials": {},
+    "proxy of the request": {},
+    "auth": {"auth": ("me", SECRET)},
+    "cookie of the site": {},
 }
-TRIGGERS = ("redirect", "retry", "meta refresh", "robots", "proxy switch")
+SHARED = {("cookie of the site", "upgrade"), ("cookie of the site", "port")}
+"""Cookies that a site sets belong to a host, whatever its port (RFC 6265, 8.5), and without
+`Secure`, which only https can set, whatever its scheme."""
+TRIGGERS = ("redirect", "retry", "meta refresh", "robots", "proxy switch", "sitemap")
 CELLS = list(itertools.product(SECRETS, CHANGES, TRIGGERS))
 
 
@@ -179,7 +186,7 @@ class Cell:
         for origin, recorder in ((self.change.home, self.home), (self.change.other, self.other)):
             context = tls if origin.startswith("https") else None
             recorder.server = await stack.enter_async_context(serve(recorder.reply, tls=context))
-        if self.secret == "proxy credentials" or self.trigger == "proxy switch":
+        if self.secret.startswith("proxy") or self.trigger == "proxy switch":
             self.proxies = [await stack.enter_async_context(proxying()) for _ in range(2)]
 
     @property
@@ -193,6 +200,7 @@ class Cell:
     def script(self) -> None:
         """What the origins answer."""
         self.other.pages["/"] = [answer("200 OK", body="there")]
+        self.home.pages["/sets"] = [answer("303 See Other", "Location: /", *self.sets())]
         self.home.pages["/robots.txt"] = [answer("404 Not Found")]
         way = answer("303 See Other", f"Location: {self.target}")
         if self.trigger == "redirect":
@@ -207,7 +215,17 @@ class Cell:
         elif self.trigger == "robots":
             there = f"Location: {self.target}robots.txt"
             self.home.pages["/robots.txt"] = [answer("302 Found", there)]
+        elif self.trigger == "sitemap":
+            listed = f"<urlset><url><loc>{self.target}</loc></url></urlset>"
+            self.home.pages["/sitemap.xml"] = [answer("200 OK", *self.sets(), body=listed)]
+            way = answer("200 OK")
         self.home.pages["/"] = [way]
+
+    def sets(self) -> list[str]:
+        """The header by which the site sets its cookie, if that is the secret."""
+        flags = "; Secure" if self.change.home.startswith("https") else ""
+        is_secret = self.secret == "cookie of the site"
+        return [f"Set-Cookie: session={SECRET}{flags}"] if is_secret else []
 
     def settings(self, number: int = 0, secret: str = SECRET) -> Settings:
         chosen: dict[str, Any] = {
@@ -219,12 +237,28 @@ class Cell:
             chosen["cookies"] = {"of_settings": secret}
         if self.secret == "custom header":
             chosen["headers"] = {"X-Of-Settings": secret}
-        if self.proxies:
-            chosen["proxy"] = f"http://me:{secret}@127.0.0.1:{self.proxies[number].port}"
+        if self.secret == "auth":
+            chosen["auth"] = {self.start: f"me:{secret}"}
+        if self.secret == "proxy of the request":
+            chosen["proxy"] = self.proxy(1, "another")
+        elif self.proxies:
+            chosen["proxy"] = self.proxy(number, secret)
         return Settings(**chosen)
 
+    def proxy(self, number: int, secret: str) -> str:
+        return f"http://me:{secret}@127.0.0.1:{self.proxies[number].port}"
+
+    def spider(self) -> Spider:
+        """Goes where it is led; `given` is what makes its first request private."""
+        given = dict(SECRETS[self.secret])
+        if self.secret == "proxy of the request":
+            given["proxy"] = self.proxy(0, SECRET)
+        start = f"{self.start}sets" if self.secret == "cookie of the site" else self.start
+        sitemaps = [f"{self.start}sitemap.xml"] if self.trigger == "sitemap" else []
+        return Led(start_urls=[start], given=given, sitemap_urls=sitemaps)
+
     async def crawl(self) -> None:
-        await self._crawl(Led(start_urls=[self.start], secret=self.secret), self.settings())
+        await self._crawl(self.spider(), self.settings())
         if self.trigger == "proxy switch":
             again = Led(start_urls=[self.target])
             await self._crawl(again, self.settings(1, "another"))
@@ -241,10 +275,10 @@ class Led(Spider):
     """Asks for a page with a secret, and follows where that leads."""
 
     allowed_domains = ("*",)
-    secret: str = ""
+    given: Mapping[str, Any] = MappingProxyType({})
 
     async def start(self) -> AsyncIterator[Request]:
-        yield Request(self.start_urls[0], **SECRETS.get(self.secret, {}))
+        yield Request(self.start_urls[0], **self.given)
 
     async def parse(self, response: Response) -> AsyncIterator[Any]:
         refresh = response.get("meta[http-equiv=refresh]::attr(content)")
@@ -252,8 +286,8 @@ class Led(Spider):
             yield response.follow(refresh.partition("url=")[2])
 
 
-def test_there_are_a_hundred_and_fifty_cells() -> None:
-    assert len(CELLS) == len(set(CELLS)) == 150
+def test_there_are_nearly_three_hundred_cells() -> None:
+    assert len(CELLS) == len(set(CELLS)) == 288
 
 
 @pytest.mark.parametrize(("secret", "change", "trigger"), CELLS)
@@ -265,9 +299,9 @@ async def test_no_secret_changes_its_origin(
         await cell.open(stack, tls)
         cell.script()
         await cell.crawl()
-    assert SECRET not in cell.other.text
+    assert (SECRET in cell.other.text) is ((secret, change) in SHARED)
     # The cell would be empty if nothing came where it may, or nobody was led away.
-    if secret == "proxy credentials":
+    if secret.startswith("proxy"):
         assert f"me:{SECRET}" in cell.proxies[0].credentials
         assert SECRET not in cell.home.text
     else:

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
-from scrapekit.authority import authorization_of, check_proxy, without_userinfo
-from scrapekit.errors import UsageError
+from scrapekit.authority import authorization_of, check_proxy
+from scrapekit.errors import UsageError, without_userinfo
 from scrapekit.guard import Credentials
 from scrapekit.messages import Request
 
@@ -89,5 +89,5 @@ def test_a_proxy_is_checked_and_not_shown() -> None:
 
 
 def test_userinfo_is_cut() -> None:
-    assert without_userinfo("http://me:p@ss@proxy:3128") == "http://proxy:3128"
+    assert without_userinfo("http://me:p@ss@proxy:3128") == "http://***@proxy:3128"
     assert without_userinfo("http://proxy") == "http://proxy"

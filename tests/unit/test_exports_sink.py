@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from scrapekit.exports import open_spec
+from scrapekit.exports import base, open_spec
 from scrapekit.exports.files import OutputFile
 from scrapekit.exports.sink import Sink
 
@@ -57,16 +57,23 @@ async def test_nothing_pushed_is_no_end() -> None:
 
 
 async def test_cancelled_opening_leaves_nothing_open(
-    tmp_path: Path, no_async_leaks: Callable[[], Any]
+    tmp_path: Path, no_async_leaks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    may_open = threading.Event()
+
+    def slowly(*args: Any) -> OutputFile:
+        may_open.wait()
+        return OutputFile(*args)
+
+    monkeypatch.setattr(base, "OutputFile", slowly)
     async with no_async_leaks():
         export = open_spec(tmp_path / "items.csv")
         opening = asyncio.create_task(export.open())
         await asyncio.sleep(0)
         opening.cancel()
+        may_open.set()
 
-        # It may have been quicker.
-        with contextlib.suppress(asyncio.CancelledError):
+        with pytest.raises(asyncio.CancelledError):
             await opening
 
         await export.aclose()

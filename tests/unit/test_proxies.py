@@ -94,7 +94,7 @@ def test_which_failures_are_the_proxys(
 def test_repr_shows_no_credentials() -> None:
     some = proxies("http://user:secret@host:3128", B)
     some.failed(B, 0.0)
-    assert repr(some) == "<Proxies free=['http://host:3128'] benched=1>"
+    assert repr(some) == "<Proxies free=['http://***@host:3128'] benched=1>"
 
 
 STEPS = st.lists(st.tuples(st.sampled_from(["pick", "failed", "worked"]), st.integers(0, 3)))

@@ -217,6 +217,11 @@ class TestTrouble:
         assert max(steps) < 1_000
         assert sum(steps) == 10_000
 
+    def test_what_is_empty_takes_steps_as_well(self) -> None:
+        """Millions of empty gzip members fit into 50 MB; unpacking them takes half a minute."""
+        steps = list(Sitemap(gzip.compress(b"") * 1_000, URL))
+        assert len(steps) >= 1_000
+
 
 class TestDates:
     @pytest.mark.parametrize(
