@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import msgspec
@@ -28,13 +28,16 @@ from scrapekit.guard import public_headers
 from scrapekit.importing import being_imported
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import Report
+from scrapekit.report import CacheCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
 from scrapekit.spider import Spider
 from scrapekit.stats import Stats
 from scrapekit.transport.base import Transport
+
+if TYPE_CHECKING:
+    from scrapekit.transport.cache import CachingTransport
 
 Output = str | os.PathLike[str]
 SomeSettings = Settings | Mapping[str, Any]
@@ -62,6 +65,7 @@ class Crawl:
         clock: Clock,
         make_engine: Callable[[Observer, HandOver | None], Engine],
         iterated: bool,
+        cache: CacheCounts | None = None,
     ) -> None:
         self.spider = spider
         self.settings = settings
@@ -69,6 +73,7 @@ class Crawl:
         self._clock = clock
         self._make_engine = make_engine
         self._iterated = iterated
+        self._cache = cache
         self._stats = Stats()
         self._batch: deque[Any] = deque()
         self._iterating = False
@@ -90,6 +95,8 @@ class Crawl:
         report.stats = self.spider.stats.snapshot()
         if self._engine is not None and self._engine.reason is not None:
             report.reason = self._engine.reason
+        if self._cache is not None:
+            report.cache = msgspec.structs.replace(self._cache)
         return report
 
     @property
@@ -403,13 +410,14 @@ def prepare(
     """
     _check_spider(spider)
     clock = clock or SystemClock()
+    cache = _caching(settings, transport, clock) if settings.cache is not None else None
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
         return Engine(
             spider,
             settings,
             frontier=frontier or MemoryFrontier(),
-            transport=transport or _http(settings),
+            transport=cache or transport or _http(settings),
             clock=clock,
             pipeline=spider.pipeline if pipeline is None else pipeline,
             exports=outputs,
@@ -418,13 +426,26 @@ def prepare(
             executor=executor,
         )
 
-    return Crawl(spider, settings, clock=clock, make_engine=make_engine, iterated=iterated)
+    return Crawl(
+        spider,
+        settings,
+        clock=clock,
+        make_engine=make_engine,
+        iterated=iterated,
+        cache=cache.counts if cache else None,
+    )
 
 
 def _check_spider(spider: object) -> None:
     if not isinstance(spider, Spider):
         hint = f"; write {spider.__name__}()" if isinstance(spider, type) else ""
         raise SpiderError(f"{spider!r} is no Spider instance{hint}")
+
+
+def _caching(settings: Settings, transport: Transport | None, clock: Clock) -> CachingTransport:
+    from scrapekit.transport.cache import CachingTransport
+
+    return CachingTransport(transport or _http(settings), settings, clock)
 
 
 def _http(settings: Settings) -> Transport:

@@ -139,6 +139,8 @@ class Engine:
         with self._budget.account() as account:
             try:
                 response = await self._fetcher.fetch(request, account)
+                if response.cached == "hit":
+                    self._scheduler.unsent(lease)
                 self._check_status(response)
                 results = await self._callbacks.call(request.callback, response)
             except Refused as refusal:

@@ -18,7 +18,7 @@ from scrapekit.errors import (
     RobotsUnavailable,
     SiteError,
 )
-from scrapekit.messages import Request, Response
+from scrapekit.messages import Cached, Request, Response
 from scrapekit.robots import Robots
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
@@ -96,13 +96,16 @@ class Fetcher:
         self, request: Request, account: Account, check: Check, limit: int
     ) -> Response:
         first, started, passed = request, self._clock.now(), [request.url]
+        asked = False
         while True:
             await check(request, first)
             response = await self._transport.fetch(self._credentials.dress(request), account)
+            asked = asked or response.cached != "hit"
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
                 elapsed_s = self._clock.now() - started
-                return _as_of(response, first, elapsed_s, tuple(passed[:-1]))
+                cached = "" if asked and response.cached == "hit" else response.cached
+                return _as_of(response, first, elapsed_s, tuple(passed[:-1]), cached)
             request = guard.redirect(request, response.url, response.status, location)
             if len(passed) > limit:
                 raise RedirectError(f"more than {limit} redirects", url=first.url)
@@ -191,7 +194,11 @@ def bad_status(response: Response) -> BadStatus:
 
 
 def _as_of(
-    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...]
+    response: Response,
+    request: Request,
+    elapsed_s: float,
+    redirects: tuple[str, ...],
+    cached: Cached,
 ) -> Response:
     return Response(
         response.url,
@@ -201,4 +208,5 @@ def _as_of(
         request,
         elapsed_s=elapsed_s,
         redirects=redirects,
+        cached=cached,
     )

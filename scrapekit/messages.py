@@ -5,7 +5,7 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, NoReturn, final, overload
+from typing import Any, Final, Literal, NoReturn, final, overload
 from urllib.parse import urlencode
 
 import msgspec
@@ -17,6 +17,10 @@ from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageErro
 
 Callback = Callable[..., Any] | str
 """What `callback=` takes: a method of the spider, its name, or a module-level function."""
+
+Cached = Literal["", "hit", "revalidated"]
+"""What a cache did for a response: nothing; all of it, without asking the site; all but asking the
+site whether it still holds."""
 
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
@@ -334,6 +338,7 @@ class Response:
         "_refusal",
         "_text",
         "body",
+        "cached",
         "elapsed_s",
         "headers",
         "redirects",
@@ -352,6 +357,7 @@ class Response:
         *,
         elapsed_s: float = 0.0,
         redirects: tuple[str, ...] = (),
+        cached: Cached = "",
     ) -> None:
         self.url = url
         """Where the body came from in the end: after the last redirect."""
@@ -370,6 +376,8 @@ class Response:
         """Seconds from sending the request to the end of the body, redirects included."""
         self.redirects = redirects
         """The URLs that redirected, first to last."""
+        self.cached: Cached = cached
+        """"hit": from the cache alone; "revalidated": the site says that it holds; else ""."""
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
@@ -379,7 +387,7 @@ class Response:
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
         values = (self.url, self.status, headers, self.body, self.request)
-        return _restore_response, (*values, self.elapsed_s, self.redirects)
+        return _restore_response, (*values, self.elapsed_s, self.redirects, self.cached)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url} {len(self.body)} bytes>"
@@ -531,5 +539,15 @@ def _restore_response(
     request: Request,
     elapsed_s: float,
     redirects: tuple[str, ...],
+    cached: Cached,
 ) -> Response:
-    return Response(url, status, headers, body, request, elapsed_s=elapsed_s, redirects=redirects)
+    return Response(
+        url,
+        status,
+        headers,
+        body,
+        request,
+        elapsed_s=elapsed_s,
+        redirects=redirects,
+        cached=cached,
+    )

@@ -23,12 +23,21 @@ class _Origin:
     in_flight: int = 0
     started_at: float = _NOW
     """When the last request went."""
-    free_at: float = _NOW
-    """No request before this date: the delay since the last one, or the site's own wish."""
+    paced_until: float = _NOW
+    """No request before this date: the delay since the last one."""
+    held_until: float = _NOW
+    """The same, by the site's own wish."""
+    before: tuple[float, float] = (_NOW, _NOW)
+    """`started_at` and `paced_until` before the last request."""
     entry: int = -1
     """The number of the valid heap entry; -1 for none."""
     rank: tuple[float, int] = (_NOW, 0)
     """(date, -priority) of that entry. The date is not before `free_at`."""
+
+    @property
+    def free_at(self) -> float:
+        """No request before this date."""
+        return max(self.paced_until, self.held_until)
 
 
 class Politeness:
@@ -110,8 +119,15 @@ class Politeness:
         """A request to the origin is on its way."""
         origin = self._origins[name]
         origin.in_flight += 1
+        origin.before = origin.started_at, origin.paced_until
         origin.started_at = now
-        self._not_before(name, origin, now + origin.delay_s)
+        self._pace(name, origin, now + origin.delay_s)
+
+    def unsent(self, name: str, started_at: float) -> None:
+        """What was to start then, and isn't finished yet, wasn't sent: it costs no delay."""
+        origin = self._origins[name]
+        if origin.started_at == started_at:
+            origin.started_at, origin.paced_until = origin.before
 
     def finished(self, name: str, now: float) -> None:
         """A request to the origin has ended. Forgets the origin if nothing is left to know."""
@@ -124,26 +140,34 @@ class Politeness:
     def hold(self, name: str, until: float) -> None:
         """Nothing more to this origin before `until` (its Retry-After, say)."""
         origin = self._origins.setdefault(name, _Origin(self._delay_s))
-        self._not_before(name, origin, until)
+        origin.held_until = max(origin.held_until, until)
+        self._move(name, origin)
 
     def slow_down(self, name: str, delay_s: float) -> None:
         """At least `delay_s` seconds between two requests (robots.txt's Crawl-delay)."""
         origin = self._origins.setdefault(name, _Origin(self._delay_s))
         origin.delay_s = max(origin.delay_s, delay_s)
-        self._not_before(name, origin, origin.started_at + origin.delay_s)
+        self._pace(name, origin, origin.started_at + origin.delay_s)
+
+    def pace(self, name: str, until: float) -> None:
+        """The last request goes later than it started: nothing more before `until`."""
+        self._pace(name, self._origins.setdefault(name, _Origin(self._delay_s)), until)
 
     def meet(self, name: str) -> None:
         """The origin's wishes are known: from now on as many requests as are allowed."""
         if self._shy:
             self._met.add(name)
 
-    def _not_before(self, name: str, origin: _Origin, date: float) -> None:
-        if date <= origin.free_at:
-            return
-        origin.free_at = date
+    def _pace(self, name: str, origin: _Origin, date: float) -> None:
+        origin.paced_until = max(origin.paced_until, date)
+        self._move(name, origin)
+
+    def _move(self, name: str, origin: _Origin) -> None:
+        """Put off an origin that is booked for an earlier date than it is free."""
         booked_for, negative = origin.rank
-        if origin.entry >= 0 and booked_for < origin.free_at:
-            self._enter(name, origin, origin.free_at, -negative)
+        date = origin.free_at
+        if origin.entry >= 0 and booked_for < date:
+            self._enter(name, origin, date, -negative)
 
     def _enter(self, name: str, origin: _Origin, date: float, priority: int) -> None:
         entry = origin.entry = next(self._numbers)

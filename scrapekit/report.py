@@ -51,6 +51,22 @@ class StallGroup(msgspec.Struct, kw_only=True):
     longest_s: float = 0.0
 
 
+class CacheCounts(msgspec.Struct, kw_only=True):
+    """What a cache did, in requests; robots.txt files and each hop of a redirect count as well."""
+
+    path: str = ""
+    hits: int = 0
+    """Answered without asking the site."""
+    revalidated: int = 0
+    """Answered after the site had said that what was kept still holds."""
+    misses: int = 0
+    """Fetched as a whole."""
+    kept: int = 0
+    """Written to the folder."""
+    damaged: int = 0
+    """Files that weren't as they had been written, and so were fetched anew."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """What a crawl did. `str()` gives the text for people, msgspec.json the one for programs."""
 
@@ -81,6 +97,8 @@ class Report(msgspec.Struct, kw_only=True):
     stalls: list[StallGroup] = []
     advice: list[str] = []
     """Which callback another lane would serve better; see `scrapekit.advice`."""
+    cache: CacheCounts | None = None
+    """What the cache did, if there is one."""
 
     @property
     def pages_per_s(self) -> float:
@@ -105,9 +123,7 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.pages, 'page')} ({report.pages_per_s:,.1f}/s), "
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
-    if report.statuses:
-        statuses = _tally(report.statuses)
-        yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
+    yield from _fetch_lines(report)
     if report.dropped:
         yield f"  dropped    {_tally(report.dropped)}"
     if report.items_dropped:
@@ -131,6 +147,14 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  advice     {printable(sentence)}"
     for group in report.errors:
         yield from _error_lines(group)
+
+
+def _fetch_lines(report: Report) -> Iterator[str]:
+    if report.statuses:
+        statuses = _tally(report.statuses)
+        yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
+    if report.cache is not None:
+        yield f"  cache      {_cache(report.cache)}"
 
 
 def _error_lines(group: ErrorGroup) -> Iterator[str]:
@@ -180,6 +204,14 @@ def _profile_row(duration_s: float, cost: CallbackCost) -> tuple[str, ...]:
 
 def _tally(counts: Mapping[int, int] | Mapping[str, int] | Mapping[str, float]) -> str:
     return ", ".join(f"{printable(str(name), 80)}: {count:,}" for name, count in counts.items())
+
+
+def _cache(cache: CacheCounts) -> str:
+    damaged = f", {cache.damaged:,} damaged" if cache.damaged else ""
+    return (
+        f"{_count(cache.hits, 'hit')}, {cache.revalidated:,} revalidated, "
+        f"{cache.misses:,} missed, {cache.kept:,} kept{damaged}"
+    )
 
 
 def _count(number: int, noun: str) -> str:

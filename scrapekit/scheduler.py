@@ -132,8 +132,13 @@ class Scheduler:
         self._politeness.meet(origin)
         if delay_s:
             self.slow_down(origin, delay_s)
-            self._politeness.hold(origin, self._clock.now() + delay_s)
+            self._politeness.pace(origin, self._clock.now() + delay_s)
         self._book((origin,))
+
+    def unsent(self, lease: Lease) -> None:
+        """A lease's page is there without the site having been asked: it costs no delay."""
+        self._politeness.unsent(lease.origin, lease.began)
+        self._book((lease.origin,))
 
     def close(self) -> None:
         """Hand out nothing more. What is leased can still be settled."""
@@ -157,6 +162,7 @@ class Scheduler:
             if lease is None:
                 self._book((origin,))
                 continue
+            lease.began = now
             self._politeness.started(origin, now)
             if self._pages_left is not None:
                 self._pages_left -= 1

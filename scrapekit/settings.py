@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 from msgspec import Meta, inspect
@@ -168,6 +168,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Folder | None,
         Meta(description="Folder for the bodies of pages whose callback crashed or timed out."),
     ] = None
+    cache: Annotated[
+        _Folder | None,
+        Meta(description="Folder that keeps what GET requests bring, for this and later crawls."),
+    ] = None
+    cache_mode: Annotated[
+        Literal["replay", "rules"],
+        Meta(
+            description="Whether what is kept is used for as long as it is there, or as RFC 9111 "
+            "allows."
+        ),
+    ] = "replay"
     stall_warning_s: Annotated[
         _Pause,
         Meta(description="Warn when the event loop is blocked for so many seconds; 0: never."),
@@ -303,6 +314,8 @@ def _expected(kind: inspect.Type) -> str:
             return f"a number {_range(kind)}"
         case inspect.VarTupleType(item_type=item):
             return f"a list, each item {_expected(item)}"
+        case inspect.LiteralType(values=values):
+            return " or ".join(map(str, values))
         case inspect.DictType(key_type=key, value_type=value):
             return f"a table, each name {_expected(key)}, each value {_expected(value)}"
         case _:

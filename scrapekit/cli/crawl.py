@@ -76,6 +76,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         type=_assignment,
         help="a setting, such as concurrency=64; wins over all other places; repeatable",
     )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep what is fetched in the folder DIR, and fetch nothing that is there, until it is "
+        "deleted; with -s cache_mode=rules only as long as HTTP allows",
+    )
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -206,8 +212,13 @@ def _prepare(arguments: argparse.Namespace, exports: Sequence[Export]) -> Crawl:
     cls = discovery.load_target(arguments.target)
     pairs = (argument.split("=", 1) for argument in arguments.arguments)
     spider = discovery.build(cls, {name.strip(): value for name, value in pairs})
-    settings = api.merge_settings(spider, project=True, assignments=arguments.settings)
+    assignments = [*arguments.settings, *_cache_of(arguments)]
+    settings = api.merge_settings(spider, project=True, assignments=assignments)
     return api.prepare(spider, settings, outputs=exports, iterated=False)
+
+
+def _cache_of(arguments: argparse.Namespace) -> list[str]:
+    return [] if arguments.cache is None else [f"cache={arguments.cache}"]
 
 
 def _run(crawl: Crawl, screen: Screen, *, live: bool) -> tuple[Report, int | None]:

@@ -17,6 +17,8 @@ class Lease:
     origin: str
     tries: int
     """1 for the first."""
+    began: float = 0.0
+    """When it was handed out, by the crawl's clock."""
 
 
 @dataclass(slots=True, eq=False)

@@ -116,6 +116,34 @@ def test_a_held_origin_waits_even_if_it_could_go_before() -> None:
     assert politeness.pick(30.0) == "a"
 
 
+def test_what_was_not_sent_costs_no_delay() -> None:
+    politeness = polite(delay_s=10.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    assert take(politeness, 100.0) == "a"
+    politeness.finished("a", 101.0)
+    politeness.book("a", 0, 0.0, now=110.0)
+    assert take(politeness, 110.0) == "a"
+    politeness.unsent("a", 110.0)
+    assert politeness.book("a", 0, 0.0, now=110.0)
+    assert take(politeness, 110.0) == "a"
+    assert not politeness.book("a", 0, 0.0, now=119.0)
+    assert politeness.next_date() == 120.0
+
+
+def test_what_was_not_sent_takes_back_no_later_request_and_no_hold() -> None:
+    politeness = polite(delay_s=10.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.hold("a", 105.0)
+    politeness.unsent("a", 100.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    assert politeness.next_date() == 105.0
+    assert take(politeness, 105.0) == "a"
+    politeness.unsent("a", 100.0)
+    politeness.book("a", 0, 0.0, now=105.0)
+    assert politeness.next_date() == 115.0
+
+
 def test_a_second_hold_never_shortens_the_first() -> None:
     politeness = polite()
     politeness.hold("a", 30.0)

@@ -79,6 +79,7 @@ def test_every_block_is_tested_here() -> None:
         "run",
         "not run: it is what runs this",
         "run with a start URL on this machine",
+        "run with a start URL on this machine, twice",
     ]
 
 
@@ -116,6 +117,17 @@ async def test_the_first_spider_runs_by_the_command_that_is_given(
         {"text": "So it goes.", "author": "Vonnegut"},
         {"text": "Reader, I married him.", "author": "Brontë"},
     ]
+
+
+async def test_the_cache_replays_the_first_spider(folder: Path, quotes_url: str) -> None:
+    here = ["-a", f'start_urls=["{quotes_url}"]']
+    arguments = command("run with a start URL on this machine, twice")
+    for told in ("0 hits, 0 revalidated, 3 missed, 3 kept", "3 hits, 0 revalidated, 0 missed"):
+        program = await asyncio.to_thread(run, "-m", "scrapekit", *arguments, *here, cwd=folder)
+        assert program.returncode == 0, program.stderr
+        assert told in program.stderr
+    assert (folder / "kept").is_dir()
+    assert (folder / "quotes.jsonl").read_text(encoding="utf-8").count("\n") == 2
 
 
 async def test_the_embedded_crawl_gives_its_items_and_a_report(
