@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from scrapekit.report import Report
     from scrapekit.settings import Settings
     from scrapekit.spider import Spider, lane
+    from scrapekit.standing import SharedLimits
 
 __all__ = [
     "Crawl",
@@ -36,6 +37,7 @@ __all__ = [
     "Response",
     "ScrapekitError",
     "Settings",
+    "SharedLimits",
     "SiteError",
     "Spider",
     "UsageError",
@@ -57,6 +59,7 @@ _HOMES: Final = {
     "Response": "messages",
     "ScrapekitError": "errors",
     "Settings": "settings",
+    "SharedLimits": "standing",
     "SiteError": "errors",
     "Spider": "spider",
     "UsageError": "errors",

@@ -21,11 +21,12 @@ from scrapekit.events import (
     PageFetched,
     RequestsDropped,
     RetryScheduled,
+    RobotsRead,
     StopReason,
 )
 from scrapekit.exports.base import Export
 from scrapekit.failure import Failure, failure
-from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.frontier.base import Outcome
 from scrapekit.lanes.meter import Cost
 from scrapekit.lanes.stalls import Stall
 from scrapekit.messages import Request, Response
@@ -50,6 +51,10 @@ class Announcer:
                 observer(event)
             except Exception as error:
                 self._dismiss(observer, error)
+
+    def now(self) -> float:
+        """The time of the crawl's clock, in seconds since the epoch."""
+        return self._clock.now()
 
     def started(self, spider: str, concurrency: int) -> None:
         """Tell that all parts are open."""
@@ -90,14 +95,26 @@ class Announcer:
             RequestsDropped(at=self._clock.now(), reason=reason, count=count, example=example)
         )
 
-    def retried(self, lease: Lease, error: Exception, due: float) -> None:
-        """Tell that a page will be tried again."""
+    def robots_read(self, origin: str, how: str, delay_s: float, sitemaps: Sequence[str]) -> None:
+        """Tell that the robots.txt of an origin is known."""
+        self.emit(
+            RobotsRead(
+                at=self._clock.now(),
+                origin=origin,
+                how=how,
+                delay_s=delay_s,
+                sitemaps=tuple(sitemaps),
+            )
+        )
+
+    def retried(self, request: Request, tries: int, error: Exception, due: float) -> None:
+        """Tell that a request will be made again."""
         self.emit(
             RetryScheduled(
                 at=self._clock.now(),
-                request=lease.request,
+                request=request,
                 error=error,
-                tries=lease.tries,
+                tries=tries,
                 due=due,
             )
         )

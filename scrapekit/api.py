@@ -17,6 +17,8 @@ import msgspec
 
 from scrapekit import config, exports
 from scrapekit.clock import Clock, SystemClock
+from scrapekit.cookies.jars import Jars
+from scrapekit.cookies.jars import State as Cookies
 from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
@@ -33,6 +35,7 @@ from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
 from scrapekit.spider import Spider
+from scrapekit.standing import SharedLimits
 from scrapekit.stats import Stats
 from scrapekit.transport.base import Transport
 
@@ -93,8 +96,10 @@ class Crawl:
         report = self._stats.report(self._clock.now())
         report.spider = self.spider.name
         report.stats = self.spider.stats.snapshot()
-        if self._engine is not None and self._engine.reason is not None:
-            report.reason = self._engine.reason
+        if self._engine is not None:
+            # Too much to look at for whoever asks again and again how far the crawl is.
+            report.origins = self._engine.origin_limits() if self._engine.closing else []
+            report.reason = self._engine.reason or report.reason
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
         return report
@@ -108,6 +113,14 @@ class Crawl:
     def in_flight(self) -> int:
         """Pages in the making."""
         return self._engine.in_flight if self._engine else 0
+
+    @property
+    def cookies(self) -> Cookies:
+        """What sites have set so far, by session ("" is the crawl's own): a plain value.
+
+        It can be stored as JSON, and given to another crawl: `crawl(..., cookies=run.cookies)`.
+        """
+        return self._engine.cookies.state() if self._engine else {}
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait.
@@ -267,14 +280,17 @@ def crawl(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
+    shared_limits: SharedLimits | None = None,
 ) -> Crawl:
     """A crawl to be used in `async with`, and iterated for its items.
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane, as the setting of that name does. The others take the place of a part: see
-    their protocols.
+    process lane, as the setting of that name does. `cookies` are those of an earlier crawl. Crawls
+    on one loop that are given the same `shared_limits` keep each origin's limits together. The
+    others take the place of a part: see their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
@@ -288,6 +304,8 @@ def crawl(
         transport=transport,
         clock=clock,
         executor=executor,
+        cookies=cookies,
+        shared_limits=shared_limits,
         iterated=True,
     )
 
@@ -401,19 +419,23 @@ def prepare(
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
+    cookies: Cookies | None = None,
+    shared_limits: SharedLimits | None = None,
     iterated: bool = True,
 ) -> Crawl:
     """A crawl with settings and exports as they are; crawl() and run() make them first.
 
     `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
-    Raises SpiderError for what is no spider instance.
+    Raises SpiderError for what is no spider instance, UsageError for cookies that are none.
     """
     _check_spider(spider)
+    _check_not_in_worker()
+    kept_cookies = Jars.checked(cookies or {})
     clock = clock or SystemClock()
     cache = _caching(settings, transport, clock) if settings.cache is not None else None
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
-        return Engine(
+        engine = Engine(
             spider,
             settings,
             frontier=frontier or MemoryFrontier(),
@@ -424,7 +446,10 @@ def prepare(
             observers=(stats, LogObserver(), *observers),
             hand_over=hand_over,
             executor=executor,
+            shared_limits=shared_limits,
         )
+        engine.cookies.restore(kept_cookies)
+        return engine
 
     return Crawl(
         spider,
@@ -457,10 +482,13 @@ def _http(settings: Settings) -> Transport:
     )
 
 
-def _check_run() -> None:
+def _check_not_in_worker() -> None:
     if getattr(multiprocessing.process.current_process(), "_inheriting", False):
         # A worker process imports the script again, and would start the crawl again.
-        raise UsageError('put scrapekit.run() below `if __name__ == "__main__":`')
+        raise UsageError('put what starts the crawl below `if __name__ == "__main__":`')
+
+
+def _check_run() -> None:
     if file := being_imported.get():
         raise UsageError(
             f'{file} calls run() while it is imported: put that below `if __name__ == "__main__":`'
@@ -492,5 +520,6 @@ def _why_none(report: Report) -> str:
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.dropped.items())
         return f"; requests dropped: {reasons}"
     if report.reason == "finished":
-        return ": the spider gave no start requests; set start_urls, or write start()"
+        why = "the spider gave no start requests"
+        return f": {why}; set start_urls or sitemap_urls, or write start()"
     return ""

@@ -117,7 +117,7 @@ class ByteBudget:
 class Account:
     """The share of one visit; its `held` bytes count until the `with` is left."""
 
-    __slots__ = ("_budget", "_open", "deadline", "held")
+    __slots__ = ("_budget", "_open", "deadline", "held", "waited")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -125,6 +125,8 @@ class Account:
         self.held = 0
         self.deadline: asyncio.Timeout | None = None
         """Of whoever takes: it is moved by the time spent waiting here."""
+        self.waited = False
+        """Whether there was any."""
 
     def __repr__(self) -> str:
         return f"<Account held={self.held}>"
@@ -162,6 +164,7 @@ class Account:
         Raises RuntimeError outside of the `with`.
         """
         if not self.try_take(size):
+            self.waited = True
             with self._clock_stopped():
                 await self._budget._wait(self, size)
 

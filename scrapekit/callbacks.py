@@ -46,6 +46,8 @@ class Callbacks:
         if self._on_error is None:
             return []
         callback, lane = self._on_error
+        if failed.response is not None:
+            await self._lanes.make_parsable(lane, failed.response)
         return self._checked(await self._lanes.run(lane, "on_error", callback, failed))
 
     def _checked(self, results: list[Any]) -> list[Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
@@ -11,15 +10,19 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
+import msgspec
 
-from scrapekit import quarantine, retry
+from scrapekit import quarantine, urls
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
+from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
+from scrapekit.cookies.jars import Jars
 from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
+from scrapekit.errands import Errands
 from scrapekit.errors import (
     BadStatus,
     CallbackCrashed,
@@ -27,27 +30,37 @@ from scrapekit.errors import (
     CrawlError,
     OutputError,
     Refused,
+    RobotsUnavailable,
+    SitemapError,
 )
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
 from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
-from scrapekit.frontier.base import Frontier, Lease
+from scrapekit.frontier.base import Frontier, Hop, Lease
 from scrapekit.guard import Scope
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.given import make_executor
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.stalls import StallWatch
+from scrapekit.limits import LimitsTable
 from scrapekit.messages import Request, Response
 from scrapekit.outcomes import Outcomes
 from scrapekit.pipeline import Pipeline, Stage
 from scrapekit.politeness import Politeness
+from scrapekit.report import OriginLimit
+from scrapekit.retries import Retries
+from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
+from scrapekit.sitemapfeed import SitemapFeed, each_callback
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
+from scrapekit.standing import OriginState, SharedLimits
 from scrapekit.starts import check as check_starts
 from scrapekit.starts import starts
+from scrapekit.stats import MAX_KINDS
 from scrapekit.transport.base import Transport
+from scrapekit.traps import Traps
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -72,6 +85,7 @@ class Engine:
         observers: Iterable[Observer] = (),
         hand_over: HandOver | None = None,
         executor: Executor | None = None,
+        shared_limits: SharedLimits | None = None,
     ) -> None:
         self.spider = spider
         self.settings = settings
@@ -79,8 +93,12 @@ class Engine:
         self._frontier = frontier
         self._transport = transport
         self._clock = clock
-        self._executor = executor
+        given = settings.executor
+        self._executor = executor or (None if isinstance(given, str) else given)
+        self._named: Executor | None = None
         self._workers = 0
+        self._stalls: StallWatch | None = None
+        self._shared_limits = shared_limits
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -92,25 +110,32 @@ class Engine:
         self._tell = Announcer(observers, clock)
         self._scope = Scope(spider.allowed_domains)
         self._budget = ByteBudget(settings.max_bytes_in_flight)
+        self._robots = RobotsBook(settings.user_agent)
+        self._politeness = Politeness(LimitsTable(settings).of, shared=shared_limits)
         self._scheduler = Scheduler(
             frontier,
-            Politeness(
-                concurrency=settings.concurrency_per_origin,
-                delay_s=settings.delay_s,
-                shy=settings.obey_robots,
-            ),
+            self._politeness,
             clock,
             grow=self._grow,
             backlog=max(64, 2 * settings.concurrency),
             max_pages=settings.max_pages,
+            unknown=self._unknown if settings.obey_robots else None,
         )
+        self._traps = Traps(settings, clock.now) if settings.traps else None
+        self._retries = Retries(self._scheduler, settings, clock, self._tell)
         self._fetcher = Fetcher(
             transport,
             self._scope,
             settings,
             clock,
             seen=frontier.has_seen,
-            meet=self._scheduler.meet,
+            listener=self._politeness,
+            robots=self._robots if settings.obey_robots else None,
+            traps=self._traps,
+            lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
+        )
+        self._errands = Errands(
+            self._fetcher, self._scheduler, self._retries, self._robots, settings, clock, self._tell
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -121,6 +146,7 @@ class Engine:
             max_parse_s=settings.max_parse_s,
         )
         self._callbacks = Callbacks(spider, self._lanes)
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(settings, self._scope, self._pipeline, self._tell)
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
@@ -138,11 +164,14 @@ class Engine:
         request, response = lease.request, None
         with self._budget.account() as account:
             try:
-                response = await self._fetcher.fetch(request, account)
-                if response.cached == "hit":
-                    self._scheduler.unsent(lease)
+                answer = await self._fetcher.fetch(lease, account)
+                if isinstance(answer, Hop):
+                    await self._scheduler.forward(lease, answer)
+                    return
+                response = answer
                 self._check_status(response)
-                results = await self._callbacks.call(request.callback, response)
+                self._scheduler.arrived(lease)
+                results = await self._results(request, response)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
                 results = []
@@ -154,9 +183,11 @@ class Engine:
                 results = await self._fail(lease, error, response)
             outcome = await self._outcomes.make(lease, response, results)
             async with self._visiting.held_off():
-                new = await self._scheduler.commit(outcome, is_page=response is not None)
+                is_page = response is not None and not self._sitemaps.takes(request)
+                new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
-                self._fetcher.settled(request)
+                self._fetcher.settled(lease)
+                self._sitemaps.settled(request)
                 await self._delivery.deliver(outcome)
             if self._outcomes.enough:
                 self.stop("max_items")
@@ -222,12 +253,36 @@ class Engine:
     @property
     def pending(self) -> int:
         """Requests that wait."""
-        return self._frontier.pending
+        return self._frontier.pending + self._scheduler.hops
 
     @property
     def in_flight(self) -> int:
         """Visits under way."""
-        return self._frontier.leased
+        return self._frontier.leased - self._scheduler.hops
+
+    def origin_limits(self) -> list[OriginLimit]:
+        """How the limits of the origins ended up, those asked most often first."""
+        return self._politeness.report(MAX_KINDS)
+
+    def origin_states(self) -> list[OriginState]:
+        """What is worth knowing of the origins in a later crawl, as plain values."""
+        states = {state.origin: state for state in self._politeness.states(self._clock.now())}
+        for origin, text, read_at in self._robots.known():
+            state = states.get(origin) or OriginState(origin=origin)
+            states[origin] = msgspec.structs.replace(state, robots=text, robots_at=read_at)
+        return list(states.values())
+
+    def restore_origins(self, states: Iterable[OriginState]) -> None:
+        """Take back what `origin_states` gave; before the crawl has begun."""
+        for state in states:
+            self._politeness.restore(state)
+            if state.robots is not None:
+                self._robots.learn(state.origin, state.robots, state.robots_at)
+
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far, by session."""
+        return self._fetcher.cookies
 
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
@@ -246,6 +301,8 @@ class Engine:
         The exports come last: what they overwrite is gone only if the crawl can start.
         """
         async with AsyncExitStack() as stack:
+            if self._shared_limits is not None:
+                self._shared_limits.join()
             if process_callbacks(type(self.spider)):
                 SpiderRef.of(self.spider)
             await self._delivery.check()
@@ -256,13 +313,17 @@ class Engine:
                 self._leaving("lifespan", partial(span.__aexit__, None, None, None))
             )
             check_starts(self.spider)
+            self._sitemaps.prepare()
+            for name in each_callback(self._sitemaps.rules):
+                self._callbacks.resolve(name)
             self._scope.limit_to(self.spider.allowed_domains)
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
-            await self._open_executor(stack)
+            stack.push_async_callback(self._end_executor)
+            if process_callbacks(type(self.spider)):
+                await self._make_executor()
             stack.enter_context(self._stall_watch())
             stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
-            stack.push_async_callback(self._fetcher.aclose)
             await self._pipeline.__aenter__()
             stack.push_async_exit(
                 self._leaving("pipeline", partial(self._pipeline.__aexit__, None, None, None))
@@ -271,14 +332,17 @@ class Engine:
             await self._delivery.open()
             yield
 
-    async def _open_executor(self, stack: AsyncExitStack) -> None:
-        """Make the executor that the settings name; it is ours to shut down."""
+    async def _make_executor(self) -> None:
+        """Make the executor that the settings name, if they do; that one is ours to shut down."""
         named = self.settings.executor
-        if not isinstance(named, str):
-            self._executor = self._executor or named
-        elif self._executor is None and process_callbacks(type(self.spider)):
-            self._executor = await self._lanes.run_blocking(make_executor, named)
-            stack.push_async_callback(self._lanes.run_blocking, self._executor.shutdown)
+        if self._executor is None and isinstance(named, str):
+            self._executor = self._named = await self._lanes.run_blocking(make_executor, named)
+
+    async def _end_executor(self) -> None:
+        if self._named is not None:
+            # Nothing is expected of it any more: what still runs there was given up.
+            end = partial(self._named.shutdown, wait=False, cancel_futures=True)
+            await self._lanes.run_blocking(end)
 
     def _leaving(
         self, during: During, leave: Callable[[], Awaitable[Any]]
@@ -309,15 +373,16 @@ class Engine:
         watch = StallWatch(
             threshold_s, self._tell.stalled, threads_busy=lambda: self._lanes.threads_busy
         )
-        self._lanes.watch = watch
+        self._lanes.watch = self._stalls = watch
         watch.start()
         try:
             yield
         finally:
             watch.close()
 
-    def _make_processes(self) -> ProcessLane:
+    async def _make_processes(self) -> ProcessLane:
         source = SpiderRef.of(self.spider)
+        await self._make_executor()
         processes = self.settings.processes or usable_cpus()
         return ProcessLane(
             source,
@@ -325,6 +390,7 @@ class Engine:
             executor=self._executor,
             timeout_s=self.settings.callback_timeout_s,
             memory_bytes=self.settings.callback_memory_bytes,
+            run_blocking=self._lanes.run_blocking,
         )
 
     async def _feed(self) -> None:
@@ -347,14 +413,38 @@ class Engine:
                 if self._scheduler.closed:
                     break
 
+        await self._pull_sitemaps()
+
+    async def _pull_sitemaps(self) -> None:
+        for url in self._sitemaps.roots:
+            self._add_start(url)
+        async with aclosing(self._sitemaps.requests()) as requests:
+            async for request in requests:
+                # What a site lists is no word of the user's: it widens nothing.
+                if not await self._file_start(request):
+                    self._sitemaps.settled(request)
+                await self._scheduler.room()
+                if self._scheduler.closed:
+                    break
+
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
-        self._scope.add_start(request.url)
-        self._fetcher.add_start(request.url)
+        self._add_start(request.url)
+        await self._file_start(request)
+
+    def _add_start(self, url: str) -> None:
+        """The origin of what the user starts with is in scope and gets the credentials."""
+        self._scope.add_start(url)
+        self._fetcher.add_start(url)
+
+    async def _file_start(self, request: Request) -> bool:
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
-        elif not await self._scheduler.add([request.at_depth(0)]):
+        elif not await self._scheduler.add([request.at_depth(0).filed_at(self._clock.now())]):
             self._tell.dropped("duplicate", 1, request.url)
+        else:
+            return True
+        return False
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -376,8 +466,11 @@ class Engine:
     async def _work(self) -> None:
         try:
             with self._visiting.task(), self._no_strays():
-                while (lease := await self._scheduler.next()) is not None:
-                    await self.visit(lease)
+                while (turn := await self._scheduler.next()) is not None:
+                    if isinstance(turn, Errand):
+                        await self._errands.run(turn)
+                        continue
+                    await self.visit(turn)
                     if not self._scheduler.closed:
                         await self._lanes.room()
         finally:
@@ -386,32 +479,34 @@ class Engine:
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
 
+    async def _results(self, request: Request, response: Response) -> list[Any]:
+        if self._sitemaps.takes(request):
+            self._sitemaps.take(response)
+            return []
+        return await self._callbacks.call(request.callback, response)
+
+    def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
+        self._tell.failed(failure(error, "fetch", request=request))
+
     def _check_status(self, response: Response) -> None:
         accepted = accepts(response.status, self.settings)
-        self._tell.fetched(response, accepted=accepted)
+        is_page = accepted and not self._sitemaps.takes(response.request)
+        self._tell.fetched(response, accepted=is_page)
         if not accepted:
             raise bad_status(response)
+        self._retries.came(urls.origin(response.url))
+        if self._traps is not None and response.request.unique and response.request.depth:
+            self._traps.came(response.url, response.body)
+
+    def _unknown(self, origin: str) -> bool:
+        return self._robots.unknown(origin, self._clock.now())
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""
-        if self._during(error, response) != "fetch":
+        # A robots.txt has been tried again already, for all pages of its origin.
+        if self._during(error, response) != "fetch" or isinstance(error, RobotsUnavailable):
             return None
-        now = self._clock.now()
-        wished_s = retry.wished_delay_s(error, now)
-        if wished_s:
-            limit_s = self.settings.max_retry_delay_s
-            self._scheduler.hold(lease.origin, now + min(wished_s, limit_s))
-        due = retry.decide(
-            error,
-            method=lease.request.method,
-            tries=lease.tries,
-            settings=self.settings,
-            now=now,
-            random=random.random,
-        )
-        if due is not None:
-            self._tell.retried(lease, error, due)
-        return due
+        return self._retries.at(lease.request, lease.tries, lease.turn, error)
 
     async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:
         """Record a failure; what the spider's on_error makes of it are the visit's results."""

@@ -6,6 +6,7 @@
     │   ├── SpiderError           a spider that can't be found, imported or built
     │   ├── InvalidURL            a string that is no http(s) URL
     │   ├── QueryError            a CSS query that doesn't parse
+    │   ├── FormError             a form, or a field, value or button of it, that isn't there
     │   ├── UnknownCallback       a callback name the spider doesn't have
     │   ├── NotAResult            a callback yielded what is neither Request nor item
     │   ├── StageError            a pipeline stage that broke its contract
@@ -14,6 +15,7 @@
     │   └── MissingExtra          a feature whose optional dependency isn't installed
     ├── SiteError               the site: it could not be fetched, or sent nonsense
     │   ├── ConnectError          no connection (DNS, refused, TLS)
+    │   │   └── ProxyError          the proxy can't be reached, or doesn't lead to the site
     │   ├── FetchTimeout          it took too long; `phase` says which part
     │   ├── ProtocolError         what came back is no valid HTTP
     │   ├── BodyTooLarge          the decoded body passed `max_body_bytes`
@@ -21,7 +23,9 @@
     │   ├── BodyUndecodable       the Content-Encoding is unknown or its data is broken
     │   ├── BadStatus             a status that is not handed to callbacks
     │   ├── RedirectError         a redirect that leads nowhere, in a circle or too far
+    │   ├── SitemapError          a sitemap that is broken or too large; it is read up to there
     │   ├── RobotsUnavailable     robots.txt can't be had, so nothing may be fetched
+    │   ├── OriginDown            it failed so often in a row that it is left alone for a while
     │   ├── DocumentRefused       a page that is not parsed, for what that would cost
     │   └── InvalidJSON           a body that is no JSON
     ├── Refused                 the rules: a request that the crawl may not make
@@ -113,6 +117,14 @@ class QueryError(UsageError, ValueError):
         self.reason = reason
 
 
+class FormError(UsageError, ValueError):
+    """A form can't be filled in as asked; `field` is the one that can't, if it is a field."""
+
+    def __init__(self, message: str, *, field: str = "") -> None:
+        super().__init__(message)
+        self.field = field
+
+
 class UnknownCallback(UsageError):
     """A request names a callback that its spider doesn't have."""
 
@@ -191,6 +203,17 @@ class ConnectError(SiteError):
     """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up."""
 
 
+class ProxyError(ConnectError):
+    """The proxy can't be reached, or doesn't lead to the site.
+
+    `status` is what it answered, None if it didn't; 407 says that it wants other credentials.
+    """
+
+    def __init__(self, message: str, *, url: str, status: int | None = None) -> None:
+        super().__init__(message, url=url)
+        self.status = status
+
+
 class FetchTimeout(SiteError):
     """The fetch took too long. `phase` is "connect", "read" or "total"; `after_s` the limit."""
 
@@ -237,6 +260,21 @@ class RedirectError(SiteError):
 class RobotsUnavailable(SiteError):
     """robots.txt answered 5xx or not at all: nothing may be fetched (RFC 9309, 2.3.1.4)."""
 
+    def __init__(self, message: str, *, url: str = "", retry_after: str | None = None) -> None:
+        super().__init__(message, url=url)
+        self.retry_after = retry_after
+        """The Retry-After header, as it was sent."""
+
+
+class OriginDown(SiteError):
+    """The origin failed `failures` times in a row, with longer and longer pauses between; what
+    still waits for it isn't tried for a while. The message names the last failure.
+    """
+
+    def __init__(self, message: str, *, url: str, failures: int) -> None:
+        super().__init__(message, url=url)
+        self.failures = failures
+
 
 class DocumentRefused(SiteError):
     """A page that is not parsed, because of what that would cost or could; `reason` says it."""
@@ -244,6 +282,14 @@ class DocumentRefused(SiteError):
     def __init__(self, reason: str, *, url: str) -> None:
         super().__init__(f"not parsed: {reason}", url=url)
         self.reason = reason
+
+
+class SitemapError(SiteError):
+    """A sitemap or feed that can't be read to its end; `count` URLs of it were."""
+
+    def __init__(self, message: str, *, url: str, count: int) -> None:
+        super().__init__(message, url=url)
+        self.count = count
 
 
 class InvalidJSON(SiteError, ValueError):

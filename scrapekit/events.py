@@ -37,7 +37,7 @@ class PageFetched(Event, frozen=True, kw_only=True):
 
     response: Response
     accepted: bool
-    """Whether it goes to its callback: status 2xx, or one of `accept_statuses`."""
+    """Whether it goes to its callback: status 2xx, or one of `accept_statuses`, and no sitemap."""
 
 
 class PageDone(Event, frozen=True, kw_only=True):
@@ -67,6 +67,18 @@ class RequestsDropped(Event, frozen=True, kw_only=True):
     count: int
     example: str
     """The URL of the first of them."""
+
+
+class RobotsRead(Event, frozen=True, kw_only=True):
+    """The robots.txt of an origin is known; its pages can be fetched now, as far as it allows."""
+
+    origin: str
+    how: str
+    """Its status, or why it counts as missing."""
+    delay_s: float
+    """The Crawl-delay; 0.0 if there is none."""
+    sitemaps: tuple[str, ...]
+    """The URLs of its `Sitemap:` lines."""
 
 
 class RetryScheduled(Event, frozen=True, kw_only=True):

@@ -121,8 +121,13 @@ def contained(what: str) -> Iterator[None]:
     """
     try:
         yield
-    except (Exception, GeneratorExit, KeyboardInterrupt):
+    except (Exception, KeyboardInterrupt):
         raise
+    except GeneratorExit as exc:
+        if not _in_task():
+            # The coroutine that we are in is being closed.
+            raise
+        raise UsageError(f"{what} raised GeneratorExit") from exc
     except asyncio.CancelledError as exc:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
@@ -132,6 +137,13 @@ def contained(what: str) -> Iterator[None]:
         raise UsageError(f"{what} called sys.exit()") from exc
     except BaseException as exc:
         raise UsageError(f"{what} raised {type(exc).__name__}: {exc}") from exc
+
+
+def _in_task() -> bool:
+    try:
+        return asyncio.current_task() is not None
+    except RuntimeError:
+        return False
 
 
 def text_of(error: BaseException) -> str:

@@ -1,45 +1,49 @@
-"""Fetcher: a request in, a page out. Guard, robots.txt and redirects, hop by hop."""
+"""Fetcher: one hop of a page, as the rules of a crawl allow. Guard, robots.txt and redirects."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol, TypeAlias
 
-from scrapekit import guard, robots, urls
-from scrapekit.budget import Account, ByteBudget
+from scrapekit import guard, retry
+from scrapekit.budget import Account
 from scrapekit.clock import Clock
-from scrapekit.errors import (
-    BadStatus,
-    FetchTimeout,
-    RedirectError,
-    Refused,
-    RobotsUnavailable,
-    SiteError,
-)
-from scrapekit.messages import Cached, Request, Response
-from scrapekit.robots import Robots
+from scrapekit.cookies.jars import Jars
+from scrapekit.errors import BadStatus, FetchTimeout, RedirectError, Refused, SiteError
+from scrapekit.frontier.base import Hop, Lease
+from scrapekit.messages import Request, Response
+from scrapekit.robots import RobotsBook
+from scrapekit.sending import Sender
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
+from scrapekit.traps import Traps
 
-_ROBOTS_REDIRECTS: Final = 5
-"""RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
+_OWN_SHARE: Final = 0.1
+"""Answers that waited for our own event loop for more than this share of their time tell nothing
+of the site."""
 
-_LONG_DELAY_S: Final = 30.0
-"""A Crawl-delay from which the crawl may look as if it hung."""
 
-logger = logging.getLogger("scrapekit")
+class Listener(Protocol):
+    """Who wants to know how origins answer: `Politeness`."""
 
-Check = Callable[[Request, Request], Awaitable[None]]
-"""Called with the next hop's request and the first one; raises Refused."""
+    def check(self, name: str, url: str, now: float) -> None: ...
+
+    def number(self, name: str) -> int: ...
+
+    def answered(self, name: str, number: int, elapsed_s: float | None) -> None: ...
+
+    def overloaded(
+        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool
+    ) -> None: ...
 
 
 class Fetcher:
-    """Fetches pages as the rules of one crawl allow.
+    """Fetches pages as the rules of one crawl allow, a hop at a time.
 
-    `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
-    `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay.
+    `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
+    `lag_s()` is how long, all in all, the event loop has kept others waiting so far. `traps` and
+    `robots` are asked before a request is made, unless they are None.
     """
 
     def __init__(
@@ -49,137 +53,160 @@ class Fetcher:
         settings: Settings,
         clock: Clock,
         *,
-        seen: Callable[[str], bool],
-        meet: Callable[[str, float], None],
+        seen: Callable[[str, str], bool],
+        listener: Listener,
+        robots: RobotsBook | None = None,
+        traps: Traps | None = None,
+        lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._transport = transport
+        self._sender = Sender(transport, settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
         self._seen = seen
-        self._meet = meet
-        self._credentials = guard.Credentials(settings.headers, settings.cookies)
-        self._claims: dict[str, str] = {}
+        self._listener = listener
+        self._robots = robots
+        self._traps = traps
+        self._lag_s = lag_s
+        self._claims: dict[_Name, _Name] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
-        self._robots: dict[str, asyncio.Task[Robots]] = {}
-        self._robots_budget = ByteBudget(settings.max_bytes_in_flight)
+        self._claimed: dict[_Name, list[_Name]] = {}
+        """The same the other way round."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings."""
-        self._credentials.add_start(url)
+        self._sender.add_start(url)
 
-    async def fetch(self, request: Request, account: Account) -> Response:
-        """The page at the end of the redirects, within `timeout_s`; waits for room in the budget
-        don't count.
+    @property
+    def cookies(self) -> Jars:
+        """What sites have set so far; it can be exported and restored."""
+        return self._sender.cookies
 
+    async def fetch(self, lease: Lease, account: Account) -> Response | Hop:
+        """The page, or the hop that a redirect leads to, to be fetched in a turn of its own.
+
+        All hops together get `timeout_s`; waits for turns and for room in the budget don't count.
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
-        return await self._in_time(
-            request,
-            account,
-            self._follow(request, account, self._check, self._settings.max_redirects),
-        )
+        hop = lease.hop or Hop(lease.request)
+        self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
+        lease.sent = True
+        response, elapsed_s = await self.ask(hop, account)
+        lease.sent = response.cached != "hit"
+        location = response.headers.get("Location")
+        if response.status not in guard.REDIRECTS or location is None:
+            return _as_of(response, lease.request, elapsed_s, hop.passed)
+        following = self._next(hop, response, elapsed_s)
+        self._scope.check(following.request.url)
+        first = lease.request
+        if following.request.url != first.url and first.method == "GET" and first.unique:
+            self._check_duplicate((first.session, following.request.url), _name(first))
+        return following
 
-    def settled(self, request: Request) -> None:
-        """The visit of a request is over: its redirects are no longer under way."""
-        if self._claims:
-            self._claims = {to: by for to, by in self._claims.items() if by != request.url}
+    def _next(self, hop: Hop, response: Response, elapsed_s: float) -> Hop:
+        new_cookies = hop.new_cookies or self._sender.keeps_cookies_of(response)
+        return next_hop(hop, response, elapsed_s, self._settings.max_redirects, new_cookies)
 
-    async def aclose(self) -> None:
-        """End what is under way to robots.txt files."""
-        tasks = [task for task in self._robots.values() if not task.done()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def ask(
+        self, hop: Hop, account: Account, *, measured: bool = True
+    ) -> tuple[Response, float]:
+        """Make one request; the response, and the seconds that it and the hops before took.
 
-    async def _follow(
-        self, request: Request, account: Account, check: Check, limit: int
-    ) -> Response:
-        first, started, passed = request, self._clock.now(), [request.url]
-        asked = False
-        while True:
-            await check(request, first)
-            response = await self._transport.fetch(self._credentials.dress(request), account)
-            asked = asked or response.cached != "hit"
-            location = response.headers.get("Location")
-            if response.status not in guard.REDIRECTS or location is None:
-                elapsed_s = self._clock.now() - started
-                cached = "" if asked and response.cached == "hit" else response.cached
-                return _as_of(response, first, elapsed_s, tuple(passed[:-1]), cached)
-            request = guard.redirect(request, response.url, response.status, location)
-            if len(passed) > limit:
-                raise RedirectError(f"more than {limit} redirects", url=first.url)
-            if request.url in passed and request.method == "GET":
-                raise RedirectError(f"redirected in a circle by {request.url}", url=first.url)
-            passed.append(request.url)
+        The origin's limits learn from how it went; from how long it took only if `measured`.
+        Raises SiteError, and what else the transport raises.
+        """
+        began, lost_s = self._clock.now(), self._lag_s()
+        number = self._listener.number(hop.origin)
+        try:
+            response = await self._in_time(hop, account)
+        except SiteError as error:
+            self._note_trouble(hop.origin, number, retry.overload_sign(error))
+            raise
+        elapsed_s = self._clock.now() - began
+        if response.cached == "hit":
+            return response, hop.elapsed_s + elapsed_s
+        if sign := retry.OVERLOAD_STATUSES.get(response.status):
+            rests = "Retry-After" in response.headers
+            self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)
+        elif measured and response.status < 500:
+            is_own = account.waited or self._lag_s() - lost_s > _OWN_SHARE * elapsed_s
+            self._listener.answered(hop.origin, number, None if is_own else elapsed_s)
+        return response, hop.elapsed_s + elapsed_s
 
-    async def _in_time(
-        self, request: Request, account: Account, fetching: Awaitable[Response]
-    ) -> Response:
+    def settled(self, lease: Lease) -> None:
+        """The visit of a lease is over: its redirects are no longer under way."""
+        for target in self._claimed.pop(_name(lease.request), ()):
+            del self._claims[target]
+
+    async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
         try:
-            async with asyncio.timeout(limit_s) as account.deadline:
-                return await fetching
+            async with asyncio.timeout(max(0.0, limit_s - hop.elapsed_s)) as account.deadline:
+                return await self._sender.send(hop.request, account)
         except TimeoutError as exc:
-            message = f"not done after {limit_s:g} s"
-            raise FetchTimeout(message, url=request.url, phase="total", after_s=limit_s) from exc
+            message, url = f"not done after {limit_s:g} s", hop.request.url
+            raise FetchTimeout(message, url=url, phase="total", after_s=limit_s) from exc
 
-    async def _check(self, request: Request, first: Request) -> None:
-        self._scope.check(request.url)
-        if request is not first and first.method == "GET" and first.unique:
-            self._check_duplicate(request.url, first.url)
-        if self._settings.obey_robots:
-            rules = await self._rules(urls.origin(request.url))
-            if not rules.allows(request.url):
-                raise Refused("robots", url=request.url)
-
-    def _check_duplicate(self, url: str, by: str) -> None:
-        """A redirect to a page that is filed, or that another redirect leads to just now."""
-        if self._seen(url) or self._claims.setdefault(url, by) != by:
-            raise Refused("duplicate", url=url)
-
-    async def _rules(self, origin: str) -> Robots:
-        """The origin's robots.txt, fetched once however many ask; again after a failure."""
-        task = self._robots.get(origin)
-        if task is None:
-            task = asyncio.create_task(self._load_robots(origin), name=f"robots {origin}")
-            self._robots[origin] = task
-        try:
-            return await asyncio.shield(task)
-        except SiteError:
-            if self._robots.get(origin) is task:
-                del self._robots[origin]
-            raise
-
-    async def _load_robots(self, origin: str) -> Robots:
-        request = Request(f"{origin}/robots.txt")
-        try:
-            with self._robots_budget.account() as account:
-                response = await self._in_time(
-                    request, account, self._follow(request, account, _anywhere, _ROBOTS_REDIRECTS)
-                )
-        except SiteError as exc:
-            raise RobotsUnavailable(f"robots.txt of {origin}: {exc}", url=request.url) from exc
-        reading = robots.reading_of_status(response.status)
-        if reading == "unavailable":
-            message = f"robots.txt of {origin}: status {response.status}"
-            raise RobotsUnavailable(message, url=request.url)
-        rules = robots.ALLOW_ALL
-        if reading == "parse":
-            rules = Robots(robots.decode(response.body), self._settings.user_agent)
-        if rules.delay_s > _LONG_DELAY_S:
-            logger.warning(
-                "robots.txt of %s asks for %g s between requests; leave the site out by "
-                "allowed_domains if that is too slow",
-                origin,
-                rules.delay_s,
+    def _note_trouble(
+        self,
+        origin: str,
+        number: int,
+        sign: str | None,
+        *,
+        spoke: bool = False,
+        rests: bool = False,
+    ) -> None:
+        if sign is not None:
+            self._listener.overloaded(
+                origin, number, self._clock.now(), sign, spoke=spoke, rests=rests
             )
-        self._meet(origin, rules.delay_s)
-        return rules
+
+    def _check(self, hop: Hop, *, is_new: bool) -> None:
+        """`is_new`: it is a link that is tried for the first time; start requests are no traps.
+
+        Raises Refused, and RobotsUnavailable or OriginDown where nothing may be fetched for a
+        while.
+        """
+        request = hop.request
+        self._scope.check(request.url)
+        if self._robots is not None and not self._robots.allows(hop.origin, request.url):
+            raise Refused("robots", url=request.url)
+        self._listener.check(hop.origin, request.url, self._clock.now())
+        if self._traps is not None and is_new:
+            self._traps.check(hop.origin, request.url)
+
+    def _check_duplicate(self, target: _Name, by: _Name) -> None:
+        """A redirect to a page that is filed, or that another redirect leads to just now."""
+        session, url = target
+        if self._seen(url, session) or self._claims.get(target, by) != by:
+            raise Refused("duplicate", url=url)
+        if target not in self._claims:
+            self._claims[target] = by
+            self._claimed.setdefault(by, []).append(target)
 
 
-async def _anywhere(_request: Request, _first: Request) -> None:
-    """robots.txt files may be on other hosts (RFC 9309, 2.3.1.2)."""
+_Name: TypeAlias = tuple[str, str]
+"""A page: the session in which it is fetched, and its URL."""
+
+
+def _name(request: Request) -> _Name:
+    return request.session, request.url
+
+
+def next_hop(
+    hop: Hop, response: Response, elapsed_s: float, limit: int, new_cookies: bool = False
+) -> Hop:
+    """Where a redirect leads. Raises RedirectError, also for one that passes the limit or comes
+    back to where it was, unless `new_cookies` may make that another page.
+    """
+    location = response.headers.get("Location")
+    request = guard.redirect(hop.request, response.url, response.status, location)
+    passed = (*hop.passed, hop.request.url)
+    if len(passed) > limit:
+        raise RedirectError(f"more than {limit} redirects", url=passed[0])
+    if request.url in passed and request.method == "GET" and not new_cookies:
+        raise RedirectError(f"redirected in a circle by {request.url}", url=passed[0])
+    return Hop(request, passed, elapsed_s, new_cookies)
 
 
 def accepts(status: int, settings: Settings) -> bool:
@@ -194,11 +221,7 @@ def bad_status(response: Response) -> BadStatus:
 
 
 def _as_of(
-    response: Response,
-    request: Request,
-    elapsed_s: float,
-    redirects: tuple[str, ...],
-    cached: Cached,
+    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...]
 ) -> Response:
     return Response(
         response.url,
@@ -208,5 +231,5 @@ def _as_of(
         request,
         elapsed_s=elapsed_s,
         redirects=redirects,
-        cached=cached,
+        cached=response.cached,
     )

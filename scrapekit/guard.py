@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scrapekit import urls
+from scrapekit.authority import authorization_of
 from scrapekit.errors import InvalidURL, RedirectError, Refused, UsageError
 from scrapekit.messages import Request
 
@@ -114,9 +115,22 @@ def _domain(name: str) -> str:
 
 
 class Credentials:
-    """Headers and cookies of the settings: private ones go to the start origins only."""
+    """Headers and cookies of the settings: private ones go to the start origins only, and `auth`
+    ("name:password" or "Bearer TOKEN" by origin) to its origin.
 
-    def __init__(self, headers: Mapping[str, str], cookies: Mapping[str, str]) -> None:
+    Raises InvalidURL for an origin that is none.
+    """
+
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        cookies: Mapping[str, str],
+        auth: Mapping[str, str] | None = None,
+    ) -> None:
+        self._auth = {
+            urls.origin(urls.normalize(origin)): {"Authorization": authorization_of(value)}
+            for origin, value in (auth or {}).items()
+        }
         self._headers = {n: v for n, v in headers.items() if n.lower() not in PUBLIC_HEADERS}
         self._cookies = dict(cookies)
         self._home: set[str] = set()
@@ -127,13 +141,17 @@ class Credentials:
 
     def dress(self, request: Request) -> Request:
         """The request with what its origin may see. Its own headers and cookies win."""
-        if not self._home or urls.origin(request.url) not in self._home:
+        if not self._home and not self._auth:
+            return request
+        origin = urls.origin(request.url)
+        at_home, auth = origin in self._home, self._auth.get(origin, {})
+        if not at_home and not auth:
             return request
         own = {name.lower() for name in request.headers}
-        added = {n: v for n, v in self._headers.items() if n.lower() not in own}
-        return request.replace(
-            headers={**added, **request.headers}, cookies={**self._cookies, **request.cookies}
-        )
+        wished = {**self._headers, **auth} if at_home else auth
+        added = {n: v for n, v in wished.items() if n.lower() not in own}
+        cookies = {**self._cookies, **request.cookies} if at_home else request.cookies
+        return request.replace(headers={**added, **request.headers}, cookies=cookies)
 
 
 def public_headers(headers: Mapping[str, str]) -> dict[str, str]:

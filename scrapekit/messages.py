@@ -5,13 +5,15 @@ from __future__ import annotations
 import json as jsonlib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Literal, NoReturn, final, overload
+from typing import Any, Final, Literal, NamedTuple, NoReturn, cast, final, overload
 from urllib.parse import urlencode
 
 import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from scrapekit import charset, urls
+from scrapekit import charset, forms, urls
+from scrapekit.authority import authorization_of, check_proxy
+from scrapekit.directives import forbids_following
 from scrapekit.document import Document, Element
 from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError
 
@@ -34,9 +36,13 @@ _FIELDS: Final = (
     "meta",
     "priority",
     "unique",
+    "session",
+    "proxy",
+    "when",
     "depth",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
+_ROBOTS_TAG: Final = re.compile(rb"<meta[^>]+robots", re.IGNORECASE)
 """A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
 frees."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
@@ -60,6 +66,15 @@ class _Fixed(dict[str, Any]):
 _NONE: Final = _Fixed()
 
 
+class When(NamedTuple):
+    """The dates of a request that isn't to go as soon as it can."""
+
+    not_before_s: float = 0.0
+    """Seconds since the epoch."""
+    delay_s: float = 0.0
+    """Seconds from its filing."""
+
+
 def callback_name(callback: Callback | None) -> str | None:
     """The name under which a callback is stored: "method" or "module:function".
 
@@ -79,18 +94,27 @@ def callback_name(callback: Callback | None) -> str | None:
     )
 
 
+class _Draft:
+    """A Request in the making, whose attributes can still be set."""
+
+    __slots__ = _FIELDS
+
+
 @final
-class Request:
+class Request(_Draft):
     """One page to fetch, and the callback that gets it.
 
     Besides the attributes below, the constructor takes `params` (added to the URL's query),
     `json` (encoded as the body) and `data` (a mapping or pairs, sent as a form). A body makes the
-    default method POST. User name and password in the URL become an Authorization header.
+    default method POST. User name and password in the URL become an Authorization header, and so
+    does `auth`: `("name", "password")`, "name:password" or "Bearer TOKEN". Only the request's own
+    origin gets it. `not_before_s` (seconds since the epoch) and `delay_s` (seconds from its filing)
+    put it off; it holds up no other request meanwhile.
 
     Raises InvalidURL for a URL that can't be fetched, UsageError for the rest.
     """
 
-    __slots__ = _FIELDS
+    __slots__ = ()
 
     url: str
     """Absolute, in WHATWG canonical form, without fragment and without user name or password."""
@@ -106,6 +130,13 @@ class Request:
     """Higher goes first; 0 by default."""
     unique: bool
     """False: fetch it even if the crawl has seen it."""
+    session: str
+    """Whose cookies it uses: requests of one name share a cookie jar, and no other; "" by default.
+    The requests that `Response.follow` and the like make stay in the session of their page."""
+    proxy: str | None
+    """The HTTP proxy for this request, in place of those of the settings."""
+    when: When | None
+    """Its dates; None for as soon as possible."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
 
@@ -124,11 +155,18 @@ class Request:
         meta: Mapping[str, Any] | None = None,
         priority: int = 0,
         unique: bool = True,
+        session: str = "",
+        auth: str | tuple[str, str] | None = None,
+        proxy: str | None = None,
+        not_before_s: float = 0.0,
+        delay_s: float = 0.0,
     ) -> None:
         href, authorization = urls.split_userinfo(urls.normalize(url))
         if params:
             href = _with_params(href, params)
         payload, content_type = _payload(body, json, data)
+        if auth is not None:
+            authorization = authorization_of(auth)
         fields = _table("headers", headers)
         if authorization:
             _default_header(fields, "Authorization", authorization)
@@ -142,7 +180,8 @@ class Request:
         own = _table("meta", meta)
         if not isinstance(priority, int):
             raise UsageError(f"a priority is an int, not {priority!r}")
-        self._fill(
+        _check_way(session, proxy)
+        values_by_field = (
             href,
             callback_name(callback),
             _method(method or ("POST" if payload else "GET")),
@@ -152,48 +191,33 @@ class Request:
             _Fixed(own) if own else _NONE,
             priority,
             unique,
+            session,
+            proxy,
+            _when(not_before_s, delay_s),
             0,
         )
-
-    def _fill(
-        self,
-        url: str,
-        callback: str | None,
-        method: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        cookies: Mapping[str, str],
-        meta: Mapping[str, Any],
-        priority: int,
-        unique: bool,
-        depth: int,
-    ) -> None:
-        _set_url(self, url)
-        _set_callback(self, callback)
-        _set_method(self, method)
-        _set_headers(self, headers)
-        _set_body(self, body)
-        _set_cookies(self, cookies)
-        _set_meta(self, meta)
-        _set_priority(self, priority)
-        _set_unique(self, unique)
-        _set_depth(self, depth)
+        for set_, field in zip(_SETTERS, values_by_field, strict=True):
+            set_(self, field)
 
     @classmethod
-    def link(cls, url: str, callback: str | None, depth: int) -> Request:
+    def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
-        request = cls.__new__(cls)
-        request._fill(url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, depth)
-        return request
+        return _filled(
+            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, None, depth
+        )
 
     def replace(self, **changes: Any) -> Request:
         """A copy with some attributes changed. Takes what the constructor takes, and `depth`."""
         values = {name: getattr(self, name) for name in _FIELDS}
         depth = changes.pop("depth", values.pop("depth"))
+        values |= (values.pop("when") or When())._asdict()
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
             if "body" not in changes:
                 values["headers"] = _without_made_type(self.headers)
+        if changes.get("auth") is not None:
+            kept = values["headers"].items()
+            values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
         _set_depth(request, depth)
         return request
@@ -202,7 +226,24 @@ class Request:
         """This request, or a copy of it, as the crawl files it at `depth`."""
         if depth == self.depth:
             return self
-        return _restore_request(*self._values()[:-1], depth)
+        return _filled(*(*self._values()[:-1], depth))
+
+    @property
+    def not_before_s(self) -> float:
+        """No sooner than this, in seconds since the epoch; 0.0 for as soon as possible."""
+        return 0.0 if self.when is None else self.when.not_before_s
+
+    @property
+    def delay_s(self) -> float:
+        """No sooner than so many seconds after the crawl has filed it."""
+        return 0.0 if self.when is None else self.when.delay_s
+
+    def filed_at(self, now: float) -> Request:
+        """This request, with a delay made a date: `now` is when it is filed."""
+        if self.when is None or not self.when.delay_s:
+            return self
+        due = max(self.when.not_before_s, now + self.when.delay_s)
+        return _filled(*(*self._values()[:-2], When(due), self.depth))
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -214,7 +255,7 @@ class Request:
         raise AttributeError("a Request can't be changed")
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_request, self._values()
+        return _filled, self._values()
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Request) and self._values() == other._values()
@@ -227,26 +268,46 @@ class Request:
         return f"<Request {self.method} {self.url}{callback}>"
 
 
-# The slots' own setters: several times faster than object.__setattr__, and a page has
-# hundreds of links.
-(
-    _set_url,
-    _set_callback,
-    _set_method,
-    _set_headers,
-    _set_body,
-    _set_cookies,
-    _set_meta,
-    _set_priority,
-    _set_unique,
-    _set_depth,
-) = (vars(Request)[name].__set__ for name in _FIELDS)
+_SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
+_set_depth: Final = _SETTERS[_FIELDS.index("depth")]
 
 
-def _restore_request(*values: Any) -> Request:
-    request = Request.__new__(Request)
-    request._fill(*values)
-    return request
+def _filled(
+    url: str,
+    callback: str | None,
+    method: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    cookies: Mapping[str, str],
+    meta: Mapping[str, Any],
+    priority: int,
+    unique: bool,
+    session: str,
+    proxy: str | None,
+    when: When | None,
+    depth: int,
+) -> Request:
+    """A Request of values that are known to be right, in the order of the fields.
+
+    A page has hundreds of links, and to store attributes that aren't guarded yet takes half the
+    time.
+    """
+    draft: Any = _Draft()
+    draft.url = url
+    draft.callback = callback
+    draft.method = method
+    draft.headers = headers
+    draft.body = body
+    draft.cookies = cookies
+    draft.meta = meta
+    draft.priority = priority
+    draft.unique = unique
+    draft.session = session
+    draft.proxy = proxy
+    draft.when = when
+    draft.depth = depth
+    draft.__class__ = Request
+    return cast("Request", draft)
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
@@ -262,6 +323,14 @@ def _with_params(url: str, params: Any) -> str:
         return urls.with_query(url, params)
     except (TypeError, ValueError) as exc:
         raise UsageError(f"params can't be encoded: {exc}") from exc
+
+
+def _when(not_before_s: float, delay_s: float) -> When | None:
+    """Raises UsageError for what is no date or delay."""
+    for name, value in (("not_before_s", not_before_s), ("delay_s", delay_s)):
+        if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
+            raise UsageError(f"a Request's {name} is a number of seconds from 0 up, not {value!r}")
+    return When(float(not_before_s), float(delay_s)) if not_before_s or delay_s else None
 
 
 def _method(method: str) -> str:
@@ -285,6 +354,13 @@ def _check_cookies(cookies: Mapping[str, str]) -> None:
         # Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
         if not isinstance(value, str) or any(c < " " or c in ";\x7f" for c in value):
             raise UsageError(f"the value of cookie {name!r} must be a str without ';' on one line")
+
+
+def _check_way(session: str, proxy: str | None) -> None:
+    if not isinstance(session, str):
+        raise UsageError(f"a session is named by a str, not {session!r}")
+    if proxy is not None:
+        check_proxy(proxy)
 
 
 def _without_made_type(headers: Mapping[str, str]) -> dict[str, str]:
@@ -423,9 +499,13 @@ class Response:
 
     @property
     def is_markup(self) -> bool:
-        """Whether the Content-Type lets one expect HTML or XML: it says so, or text, or nothing."""
+        """Whether it is to be expected that the body is HTML or XML: the Content-Type says so, or
+        text, or nothing; or the body begins like it.
+        """
         kind = self.headers.get("Content-Type", "text/").lower()
-        return kind.startswith("text/") or "html" in kind or "xml" in kind
+        if kind.startswith("text/") or "html" in kind or "xml" in kind:
+            return True
+        return self.body[:256].removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
     def parse(self) -> None:
         """Parse the body as HTML now. Blocks, and lets other threads run meanwhile."""
@@ -468,8 +548,25 @@ class Response:
         """All matches as text; see `get`."""
         return self.document.get_all(query)
 
+    @property
+    def is_nofollow(self) -> bool:
+        """Whether the page asks robots not to follow its links: by X-Robots-Tag or by
+        `<meta name="robots">`. What is addressed to another crawler by name doesn't count.
+        """
+        assert isinstance(self.headers, (CIMultiDict, CIMultiDictProxy))
+        if forbids_following(self.headers.getall("X-Robots-Tag", ())):
+            return True
+        if _ROBOTS_TAG.search(self.body) is None:
+            return False
+        return forbids_following(self.get_all('meta[name="robots" i]::attr(content)'))
+
     def links(self, query: str = "a[href]", *, skip_nofollow: bool = False) -> list[str]:
-        """The distinct http(s) URLs that the matching elements link to, in document order."""
+        """The distinct http(s) URLs that the matching elements link to, in document order.
+
+        `skip_nofollow` leaves out links with rel=nofollow, and all of a page that `is_nofollow`.
+        """
+        if skip_nofollow and self.is_nofollow:
+            return []
         return self.document.links(query, skip_nofollow=skip_nofollow)
 
     def urljoin(self, url: str) -> str:
@@ -497,6 +594,7 @@ class Response:
         `options` are those of Request. Raises InvalidURL, also for an element without a link.
         """
         href = link if isinstance(link, str) else _link_of(link)
+        options.setdefault("session", self.request.session)
         return Request(self.urljoin(href), callback, **options).at_depth(self.request.depth + 1)
 
     def follow_all(
@@ -509,18 +607,53 @@ class Response:
     ) -> list[Request]:
         """A Request for each distinct link that the query finds; see `links` and `follow`."""
         hrefs = self.links(query, skip_nofollow=skip_nofollow)
-        name, depth = callback_name(callback), self.request.depth + 1
+        name, depth, session = callback_name(callback), self.request.depth + 1, self.request.session
         if options:
+            options.setdefault("session", session)
             return [Request(href, name, **options).at_depth(depth) for href in hrefs]
         return [
-            Request.link(href, name, depth) if "@" not in href else _plain(href, name, depth)
+            Request.link(href, name, depth, session)
+            if "@" not in href
+            else _plain(href, name, depth, session)
             for href in hrefs
         ]
 
+    def form(
+        self,
+        query: str = "form",
+        data: Mapping[str, Any] | None = None,
+        *,
+        click: str | Literal[False] | None = None,
+        extra: Mapping[str, Any] | None = None,
+        callback: Callback | None = None,
+        **options: Any,
+    ) -> Request:
+        """The Request that a browser makes when it submits a form of this page.
 
-def _plain(href: str, callback: str | None, depth: int) -> Request:
+        `query` finds the form, or something in it. `data` has values by field name: a str or a
+        number; True or False for a checkbox; a list for several values; None to leave the field
+        out. All other fields keep what the page says, hidden ones too. The first button is pressed,
+        unless `click` is a query for another one, False for none, or `data` names a button with
+        its value. `extra` adds fields that the page doesn't have. `options` are those of Request.
+
+        Raises FormError, a UsageError, for what isn't there: it names what comes nearest.
+        """
+        made = forms.submission(self.document, query, data or {}, click=click, extra=extra)
+        url = self.urljoin(made.action) if made.action else self.url
+        if made.query is not None:
+            url = f"{url.partition('?')[0]}?{made.query}"
+        headers = forms.provenance(self.url, url, made.method)
+        if made.content_type:
+            headers["Content-Type"] = made.content_type
+        headers |= options.pop("headers", None) or {}
+        return self.follow(
+            url, callback, method=made.method, body=made.body, headers=headers, **options
+        )
+
+
+def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
     # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback).at_depth(depth)
+    return Request(href, callback, session=session).at_depth(depth)
 
 
 def _link_of(element: Element) -> str:

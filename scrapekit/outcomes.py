@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from operator import attrgetter
+from typing import Any, Final
 
 from scrapekit.announcer import Announcer
 from scrapekit.failure import failure
@@ -11,6 +12,8 @@ from scrapekit.guard import Scope
 from scrapekit.messages import Request, Response
 from scrapekit.pipeline import Pipeline
 from scrapekit.settings import Settings
+
+_WHEN: Final = attrgetter("when")
 
 
 class Outcomes:
@@ -77,6 +80,9 @@ class Outcomes:
             return []
         allows = self._scope.allows
         admitted = [request.at_depth(depth) for request in requests if allows(request.url)]
+        if any(map(_WHEN, admitted)):
+            now = self._tell.now()
+            admitted = [request.filed_at(now) for request in admitted]
         if len(admitted) < len(requests):
             outside = next(request.url for request in requests if not allows(request.url))
             self._tell.dropped("off-domain", len(requests) - len(admitted), outside)

@@ -3,63 +3,71 @@
 Sans-IO. Origins that wait for a date are in one heap, origins that may be fetched now in another,
 so a step costs O(log n) however many origins there are, and nobody scans. A heap entry is never
 removed from the middle: each origin knows the number of its valid entry, and others are skipped.
+An origin is looked at once more when it is picked, because its limit may have been lowered since,
+or another crawl may have come before.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
-_NOW: Final = float("-inf")
+from scrapekit.adaptive import Adaptive
+from scrapekit.errors import OriginDown
+from scrapekit.limits import Limits, Rate
+from scrapekit.report import OriginLimit
+from scrapekit.standing import NEVER, OriginState, SharedLimits, Standing, Window, limit_of
+
+_NOW: Final = NEVER
 """The date of what may go. Earlier than any other, so that of two such entries the priority
 decides, not which was booked first."""
 
 
 @dataclass(slots=True)
-class _Origin:
-    delay_s: float
-    in_flight: int = 0
-    started_at: float = _NOW
-    """When the last request went."""
-    paced_until: float = _NOW
-    """No request before this date: the delay since the last one."""
-    held_until: float = _NOW
-    """The same, by the site's own wish."""
-    before: tuple[float, float] = (_NOW, _NOW)
-    """`started_at` and `paced_until` before the last request."""
+class _Booking:
+    """An origin's place in the heaps of one crawl."""
+
+    limits: Limits
     entry: int = -1
     """The number of the valid heap entry; -1 for none."""
     rank: tuple[float, int] = (_NOW, 0)
-    """(date, -priority) of that entry. The date is not before `free_at`."""
-
-    @property
-    def free_at(self) -> float:
-        """No request before this date."""
-        return max(self.paced_until, self.held_until)
+    """(date, -priority) of that entry. The date is not before the origin is free."""
 
 
 class Politeness:
     """Dates and limits per origin. All times are seconds of the crawl's clock.
 
-    `shy`: one request at a time to an origin until `meet`, because a robots.txt that asks for a
-    delay can't slow down what has gone already.
+    `limits` tells what the settings allow for an origin, asked once each. `shared` has the
+    origins, if other crawls know them too. `dice` gives floats in [0, 1).
     """
 
-    def __init__(self, *, concurrency: int, delay_s: float, shy: bool = False) -> None:
-        self._concurrency = concurrency
-        self._shy = shy
-        self._met: set[str] = set()
-        self._delay_s = delay_s
-        self._origins: dict[str, _Origin] = {}
+    def __init__(
+        self,
+        limits: Callable[[str], Limits],
+        *,
+        shared: SharedLimits | None = None,
+        freed: Callable[[str], None] = lambda _: None,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._limits = limits
+        self._origins = SharedLimits() if shared is None else shared
+        self._is_shared = shared is not None
+        self.freed = freed
+        """Called with an origin that was full, when another crawl has made room in it."""
+        self._dice = dice
+        self._bookings: dict[str, _Booking] = {}
         self._calendar: list[tuple[float, int, int, str]] = []
         self._ready: list[tuple[int, int, str]] = []
         self._numbers = itertools.count()
 
     def __repr__(self) -> str:
         return (
-            f"<Politeness origins={len(self._origins)} ready={len(self._ready)} "
+            f"<Politeness origins={len(self._bookings)} ready={len(self._ready)} "
             f"dated={len(self._calendar)}>"
         )
 
@@ -69,30 +77,33 @@ class Politeness:
         True if the origin can be picked now. An origin that is at its limit is booked again by
         whoever reports the end of one of its requests.
         """
-        origin = self._origins.get(name)
-        if origin is None:
-            origin = self._origins[name] = _Origin(self._delay_s)
-        if origin.in_flight >= self._limit(name):
+        booking, standing = self._booking(name), self._origins.meet(name)
+        if standing.in_flight >= standing.limit(booking.limits):
+            self._wait_for_room(name, standing)
             return False
-        date = max(due, origin.free_at)
+        date = max(due, standing.free_at)
         if date <= now:
             date = _NOW
-        if origin.entry >= 0 and origin.rank <= (date, -priority):
+        if booking.entry >= 0 and booking.rank <= (date, -priority):
             return False
-        self._enter(name, origin, date, priority)
+        self._enter(name, booking, date, priority)
         return date == _NOW
-
-    def _limit(self, name: str) -> int:
-        return 1 if self._shy and name not in self._met else self._concurrency
 
     def pick(self, now: float) -> str | None:
         """Take the origin whose turn it is: highest priority first, then whoever waits longest."""
         self.due(now)
         while self._ready:
-            _, entry, name = heapq.heappop(self._ready)
-            origin = self._valid(name, entry)
-            if origin is not None:
-                origin.entry = -1
+            negative, entry, name = heapq.heappop(self._ready)
+            booking = self._valid(name, entry)
+            if booking is None:
+                continue
+            booking.entry = -1
+            standing = self._origins.meet(name)
+            if standing.in_flight >= standing.limit(booking.limits):
+                self._wait_for_room(name, standing)
+            elif (date := standing.free_at) > now:
+                self._enter(name, booking, date, -negative)
+            else:
                 return name
         return None
 
@@ -100,9 +111,9 @@ class Politeness:
         """Let those go whose date has come; how many origins can be picked now, at most."""
         while self._calendar and self._calendar[0][0] <= now:
             _, entry, priority, name = heapq.heappop(self._calendar)
-            origin = self._valid(name, entry)
-            if origin is not None:
-                origin.rank = (_NOW, -priority)
+            booking = self._valid(name, entry)
+            if booking is not None:
+                booking.rank = (_NOW, -priority)
                 heapq.heappush(self._ready, (-priority, entry, name))
         return len(self._ready)
 
@@ -117,67 +128,149 @@ class Politeness:
 
     def started(self, name: str, now: float) -> None:
         """A request to the origin is on its way."""
-        origin = self._origins[name]
-        origin.in_flight += 1
-        origin.before = origin.started_at, origin.paced_until
-        origin.started_at = now
-        self._pace(name, origin, now + origin.delay_s)
+        booking, standing = self._booking(name), self._origins.meet(name)
+        if booking.limits.adaptive and standing.law is None:
+            standing.law = Adaptive.under(booking.limits.concurrency)
+        standing.start(booking.limits, now, self._dice() if booking.limits.delay_jitter else 0.0)
+        self._move(name, standing)
 
     def unsent(self, name: str, started_at: float) -> None:
         """What was to start then, and isn't finished yet, wasn't sent: it costs no delay."""
-        origin = self._origins[name]
-        if origin.started_at == started_at:
-            origin.started_at, origin.paced_until = origin.before
+        self._origins.meet(name).take_back(started_at)
 
     def finished(self, name: str, now: float) -> None:
         """A request to the origin has ended. Forgets the origin if nothing is left to know."""
-        origin = self._origins[name]
-        origin.in_flight -= 1
-        idle = origin.in_flight == 0 and origin.entry < 0
-        if idle and origin.free_at <= now and origin.delay_s == self._delay_s:
-            del self._origins[name]
+        standing = self._origins.meet(name)
+        standing.in_flight -= 1
+        if standing.blocked:
+            standing.blocked.pop(self, None)
+            blocked, standing.blocked = standing.blocked, {}
+            for tell in blocked.values():
+                tell()
+        idle = standing.in_flight == 0 and self._bookings[name].entry < 0
+        if idle and self._origins.forget(name, now):
+            del self._bookings[name]
+
+    def number(self, name: str) -> int:
+        """That of the latest request to the origin."""
+        return self._origins.meet(name).turns
+
+    def answered(self, name: str, number: int, elapsed_s: float | None) -> None:
+        """The origin answered a request, which isn't finished yet, after `elapsed_s`; None if
+        something else than the origin may have taken the time.
+        """
+        limits, standing = self._booking(name).limits, self._origins.meet(name)
+        if standing.law is not None and limits.adaptive:
+            busy = standing.in_flight >= standing.limit(limits)
+            standing.law.answered(
+                number, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
+            )
+
+    def overloaded(
+        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool = False
+    ) -> None:
+        """The origin refused a request, or didn't answer it; see `Adaptive.overloaded`."""
+        limits, standing = self._booking(name).limits, self._origins.meet(name)
+        if standing.law is None or not limits.adaptive:
+            return
+        standing.law.overloaded(number, standing.turns, what, spoke=spoke, rests=rests)
+        standing.note_overload(now)
+        self._move(name, standing)
+
+    def check(self, name: str, url: str, now: float) -> None:
+        """Raises OriginDown if the origin failed so often that it is left alone for now."""
+        standing = self._origins.get(name)
+        if standing is not None and standing.down_until > now and standing.law is not None:
+            failures, why = standing.law.failures, standing.law.why
+            message = f"{name} failed {failures} times in a row, by {why}: it is left alone"
+            raise OriginDown(message, url=url, failures=failures)
 
     def hold(self, name: str, until: float) -> None:
         """Nothing more to this origin before `until` (its Retry-After, say)."""
-        origin = self._origins.setdefault(name, _Origin(self._delay_s))
-        origin.held_until = max(origin.held_until, until)
-        self._move(name, origin)
+        standing = self._origins.meet(name)
+        standing.held_until = max(standing.held_until, until)
+        self._move(name, standing)
 
-    def slow_down(self, name: str, delay_s: float) -> None:
-        """At least `delay_s` seconds between two requests (robots.txt's Crawl-delay)."""
-        origin = self._origins.setdefault(name, _Origin(self._delay_s))
-        origin.delay_s = max(origin.delay_s, delay_s)
-        self._pace(name, origin, origin.started_at + origin.delay_s)
+    def slow_down(self, name: str, delay_s: float, rate: Rate | None = None) -> None:
+        """What the origin's robots.txt asks for: at least `delay_s` seconds between two requests,
+        and not more than `rate`. It counts from the next request on.
+        """
+        standing = self._origins.meet(name)
+        standing.site_delay_s = max(standing.site_delay_s, delay_s)
+        if rate is not None and (standing.site_window is None or standing.site_window.rate != rate):
+            standing.site_window = Window.of(rate)
 
-    def pace(self, name: str, until: float) -> None:
-        """The last request goes later than it started: nothing more before `until`."""
-        self._pace(name, self._origins.setdefault(name, _Origin(self._delay_s)), until)
+    def report(self, most: int) -> list[OriginLimit]:
+        """How the limits of the origins ended up, those asked most often first."""
+        known = (
+            limit_of(name, booking.limits, standing)
+            for name, booking in self._bookings.items()
+            if (standing := self._origins.get(name)) is not None and standing.requests
+        )
+        return heapq.nsmallest(most, known, key=lambda limit: -limit.requests)
 
-    def meet(self, name: str) -> None:
-        """The origin's wishes are known: from now on as many requests as are allowed."""
-        if self._shy:
-            self._met.add(name)
+    def states(self, now: float) -> Iterator[OriginState]:
+        """What there is to remember of each origin, as plain values."""
+        for name, standing in self._origins.items():
+            if not standing.is_plain(now):
+                yield _state(name, standing)
 
-    def _pace(self, name: str, origin: _Origin, date: float) -> None:
-        origin.paced_until = max(origin.paced_until, date)
-        self._move(name, origin)
+    def restore(self, state: OriginState) -> None:
+        """Take back what `states()` gave, maybe in another process."""
+        self._booking(state.origin)
+        _restore(self._origins.meet(state.origin), state)
 
-    def _move(self, name: str, origin: _Origin) -> None:
+    def _booking(self, name: str) -> _Booking:
+        booking = self._bookings.get(name)
+        if booking is None:
+            booking = self._bookings[name] = _Booking(self._limits(name))
+        return booking
+
+    def _wait_for_room(self, name: str, standing: Standing) -> None:
+        if self._is_shared:
+            standing.blocked[self] = partial(self.freed, name)
+
+    def _move(self, name: str, standing: Standing) -> None:
         """Put off an origin that is booked for an earlier date than it is free."""
-        booked_for, negative = origin.rank
-        date = origin.free_at
-        if origin.entry >= 0 and booked_for < date:
-            self._enter(name, origin, date, -negative)
+        booking = self._booking(name)
+        booked_for, negative = booking.rank
+        date = standing.free_at
+        if booking.entry >= 0 and booked_for < date:
+            self._enter(name, booking, date, -negative)
 
-    def _enter(self, name: str, origin: _Origin, date: float, priority: int) -> None:
-        entry = origin.entry = next(self._numbers)
-        origin.rank = (date, -priority)
+    def _enter(self, name: str, booking: _Booking, date: float, priority: int) -> None:
+        entry = booking.entry = next(self._numbers)
+        booking.rank = (date, -priority)
         if date == _NOW:
             heapq.heappush(self._ready, (-priority, entry, name))
         else:
             heapq.heappush(self._calendar, (date, entry, priority, name))
 
-    def _valid(self, name: str, entry: int) -> _Origin | None:
-        """The origin, if that is still its entry."""
-        origin = self._origins.get(name)
-        return origin if origin is not None and origin.entry == entry else None
+    def _valid(self, name: str, entry: int) -> _Booking | None:
+        """The origin's booking, if that is still its entry."""
+        booking = self._bookings.get(name)
+        return booking if booking is not None and booking.entry == entry else None
+
+
+def _state(name: str, standing: Standing) -> OriginState:
+    law, window = standing.law, standing.site_window
+    return OriginState(
+        origin=name,
+        held_until=max(0.0, standing.free_at),
+        delay_s=standing.site_delay_s,
+        rate=(window.rate.requests, window.rate.per_s) if window else None,
+        limit=law.value if law else None,
+        why=law.why if law else "",
+        base_s=law.base_s if law else 0.0,
+        knee=law.knee if law and law.knee < float("inf") else None,
+    )
+
+
+def _restore(standing: Standing, state: OriginState) -> None:
+    standing.held_until = max(standing.held_until, state.held_until)
+    standing.site_delay_s = max(standing.site_delay_s, state.delay_s)
+    if state.rate is not None:
+        standing.site_window = Window.of(Rate(*state.rate))
+    if state.limit is not None:
+        knee = float("inf") if state.knee is None else state.knee
+        standing.law = Adaptive(value=state.limit, why=state.why, base_s=state.base_s, knee=knee)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import partial
+from typing import Final
 
 import msgspec
 
 from scrapekit.events import StopReason
+
+_ORIGINS_SHOWN: Final = 5
 
 
 class ErrorGroup(msgspec.Struct, kw_only=True):
@@ -67,6 +70,22 @@ class CacheCounts(msgspec.Struct, kw_only=True):
     """Files that weren't as they had been written, and so were fetched anew."""
 
 
+class OriginLimit(msgspec.Struct, kw_only=True):
+    """How the limits of an origin ended up."""
+
+    origin: str
+    requests: int
+    """Made to it, robots.txt included."""
+    concurrency: int
+    """Requests at a time, in the end."""
+    ceiling: int
+    """The most that the settings allow."""
+    delay_s: float
+    """Between two requests, by the settings or robots.txt."""
+    why: str
+    """What it was that set `concurrency`."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """What a crawl did. `str()` gives the text for people, msgspec.json the one for programs."""
 
@@ -95,6 +114,9 @@ class Report(msgspec.Struct, kw_only=True):
     stats: dict[str, float] = {}
     """What the spider's callbacks counted by `self.stats.add()`."""
     stalls: list[StallGroup] = []
+    origins: list[OriginLimit] = []
+    """How the limits of origins ended up, those asked most often first, 200 at most; empty while
+    the crawl runs."""
     advice: list[str] = []
     """Which callback another lane would serve better; see `scrapekit.advice`."""
     cache: CacheCounts | None = None
@@ -147,6 +169,18 @@ def _lines(report: Report) -> Iterator[str]:
         yield f"  advice     {printable(sentence)}"
     for group in report.errors:
         yield from _error_lines(group)
+    yield from _origin_lines(report.origins)
+
+
+def _origin_lines(origins: list[OriginLimit]) -> Iterator[str]:
+    for limit in origins[:_ORIGINS_SHOWN]:
+        delay = f", {limit.delay_s:g} s apart" if limit.delay_s else ""
+        yield (
+            f"  limit      {printable(limit.origin)}: {limit.concurrency} at a time{delay} "
+            f"({limit.why})"
+        )
+    if len(origins) > _ORIGINS_SHOWN:
+        yield f"  limit      and {len(origins) - _ORIGINS_SHOWN} more origins"
 
 
 def _fetch_lines(report: Report) -> Iterator[str]:

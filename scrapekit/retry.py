@@ -25,6 +25,8 @@ RETRIED_ERRORS: Final = (
     RobotsUnavailable,
 )
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+OVERLOAD_STATUSES: Final = {429: "status 429", 503: "status 503"}
+"""By which a site says that it is asked for too much, and how that is called."""
 # RFC 9110, 9.2.2: repeating any other method may do its work twice.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
@@ -44,7 +46,8 @@ def decide(
     likely, so that pages which failed together don't come back together. A Retry-After is obeyed
     up to `max_retry_delay_s`. `random` gives floats in [0, 1).
     """
-    if tries > settings.retries or method not in IDEMPOTENT or not is_passing(error):
+    repeatable = method in IDEMPOTENT or method in settings.retry_methods
+    if tries > settings.retries or not repeatable or not is_passing(error):
         return None
     # Bounded, because floats are: 2.0 ** 1024 is an error.
     growth = 2.0 ** min(tries - 1, 100)
@@ -62,9 +65,48 @@ def is_passing(error: Exception) -> bool:
 
 def wished_delay_s(error: Exception, now: float) -> float | None:
     """The seconds that the site asks to be left alone for, if it does."""
-    if isinstance(error, BadStatus) and error.retry_after:
+    if isinstance(error, (BadStatus, RobotsUnavailable)) and error.retry_after:
         return parse_retry_after(error.retry_after, now)
     return None
+
+
+def overload_sign(error: Exception) -> str | None:
+    """How an error is called that may come of a site being asked for too much; None for others."""
+    if isinstance(error, FetchTimeout):
+        return "a timeout"
+    if isinstance(error, ConnectError):
+        return "a broken connection"
+    return "a body cut off" if isinstance(error, BodyTruncated) else None
+
+
+class RetryBudget:
+    """How many retries each origin is worth, so that a dying site gets no storm of them.
+
+    An origin begins with `START` retries in hand, each page that comes adds `PER_PAGE`, up to
+    `MOST`; a retry takes one.
+    """
+
+    START: Final = 50.0
+    PER_PAGE: Final = 0.2
+    MOST: Final = 200.0
+
+    def __init__(self) -> None:
+        self._left: dict[str, float] = {}
+
+    def __repr__(self) -> str:
+        return f"<RetryBudget origins={len(self._left)}>"
+
+    def take(self, origin: str) -> bool:
+        """Take a retry, if there is one."""
+        left = self._left.get(origin, self.START)
+        self._left[origin] = max(0.0, left - 1)
+        return left >= 1
+
+    def came(self, origin: str) -> None:
+        """A page of the origin came."""
+        left = self._left.get(origin)
+        if left is not None:
+            self._left[origin] = min(self.MOST, left + self.PER_PAGE)
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from protego import Protego
 
+from scrapekit import urls
+from scrapekit.errors import InvalidURL, RobotsUnavailable
+
 MAX_BYTES: Final = 500 * 1024
 """What is read of a robots.txt (RFC 9309, 2.5 asks for at least 500 KiB)."""
+
+FRESH_S: Final = 24 * 3600.0
+"""How long one is good for (RFC 9309, 2.4)."""
+
+MAX_REDIRECTS: Final = 5
+"""RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
 
 Reading = Literal["parse", "allow", "unavailable"]
 
@@ -23,6 +34,7 @@ class Robots:
     """What one robots.txt says to one user agent."""
 
     def __init__(self, text: str, user_agent: str) -> None:
+        self.text = text
         self._rules = Protego.parse(text) if text.strip() else None
         self._agent = product_token(user_agent)
 
@@ -38,6 +50,27 @@ class Robots:
         delay = self._rules.crawl_delay(self._agent) if self._rules else None
         return max(0.0, float(delay)) if delay is not None else 0.0
 
+    @property
+    def rate(self) -> tuple[int, float] | None:
+        """The Request-rate: so many requests in so many seconds; None if there is none.
+
+        One that is meant for a time of the day counts all day: it tells what the site can bear.
+        """
+        rate = self._rules.request_rate(self._agent) if self._rules else None
+        if rate is None or rate.requests < 1 or rate.seconds <= 0:
+            return None
+        return int(rate.requests), float(rate.seconds)
+
+    def sitemaps(self, base: str) -> list[str]:
+        """The URLs of the `Sitemap:` lines, which are for every agent; those that can't be
+        fetched are left out. `base` is the address of the file.
+        """
+        lines = self._rules.sitemaps if self._rules else ()
+        try:
+            return urls.Base(base).join_all(lines)
+        except InvalidURL:
+            return []
+
 
 def decode(body: bytes) -> str:
     """The text of a robots.txt: UTF-8 (RFC 9309, 2.3), a BOM and what is over the limit cut."""
@@ -50,3 +83,69 @@ def product_token(user_agent: str) -> str:
 
 
 ALLOW_ALL: Final = Robots("", "")
+
+
+@dataclass(slots=True)
+class _Entry:
+    rules: Robots | None
+    until: float
+    read_at: float
+    trouble: str = ""
+    """Why there are no rules."""
+
+
+class RobotsBook:
+    """The robots.txt of every origin of a crawl, for as long as it is good.
+
+    All times are seconds of the crawl's clock.
+    """
+
+    def __init__(self, user_agent: str) -> None:
+        self._agent = user_agent
+        self._entries: dict[str, _Entry] = {}
+
+    def __repr__(self) -> str:
+        return f"<RobotsBook origins={len(self._entries)}>"
+
+    def unknown(self, origin: str, now: float) -> bool:
+        """Whether the origin's robots.txt has to be fetched first."""
+        entry = self._entries.get(origin)
+        return entry is None or entry.until <= now
+
+    def allows(self, origin: str, url: str) -> bool:
+        """Whether a URL of an origin that isn't unknown may be fetched.
+
+        Raises RobotsUnavailable if nobody can say, so that nothing may.
+        """
+        entry = self._entries[origin]
+        if entry.rules is None:
+            raise RobotsUnavailable(entry.trouble, url=f"{origin}/robots.txt")
+        return entry.rules.allows(url)
+
+    def learn(self, origin: str, text: str, now: float) -> Robots:
+        """A robots.txt was read; a missing one has no text."""
+        rules = Robots(text, self._agent) if text.strip() else ALLOW_ALL
+        self._entries[origin] = _Entry(rules, now + FRESH_S, now)
+        return rules
+
+    def close(self, origin: str, trouble: str, until: float) -> None:
+        """A robots.txt can't be had: until then nothing may be fetched, unless there is an old
+        one (RFC 9309, 2.3.1.4 and 2.4).
+        """
+        old = self._entries.get(origin)
+        if old is not None and old.rules is not None:
+            old.until = until
+        else:
+            self._entries[origin] = _Entry(None, until, until, trouble)
+
+    def sitemaps(self, origin: str) -> list[str]:
+        """The URLs of the `Sitemap:` lines, as far as the origin's robots.txt is known."""
+        entry = self._entries.get(origin)
+        rules = entry.rules if entry is not None else None
+        return [] if rules is None else rules.sitemaps(f"{origin}/robots.txt")
+
+    def known(self) -> Iterator[tuple[str, str, float]]:
+        """What was read: origins, the texts, and when that was."""
+        for origin, entry in self._entries.items():
+            if entry.rules is not None:
+                yield origin, entry.rules.text, entry.read_at

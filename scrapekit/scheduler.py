@@ -1,5 +1,9 @@
 """Scheduler: which request is next. `next()` is the only method that waits for one.
 
+One turn is one request to one origin, whatever it is for. A redirect goes on in a turn of its own,
+and so does what needs a robots.txt that isn't known yet: both wait here, holding no slot, until
+the origin's turn has come.
+
 Nobody polls: whoever waits is woken by what he waits for, be it a new request, the end of
 another one, or a date.
 """
@@ -9,19 +13,26 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from scrapekit import urls
+from scrapekit.begun import Begun, Errand
 from scrapekit.clock import Clock, Timer
-from scrapekit.frontier.base import Frontier, Lease, Outcome
+from scrapekit.frontier.base import Frontier, Head, Hop, Lease, Outcome
+from scrapekit.limits import Rate
 from scrapekit.messages import Request
 from scrapekit.politeness import Politeness
+
+_LATER_S: Final = 60.0
+"""When a page starts over whose redirect found no room to wait in."""
 
 
 class Scheduler:
     """Frontier, politeness and clock behind one `next()`.
 
     `grow(n)` is called when n requests could go and nobody waits for them: the engine may add
-    workers. `backlog` is how many pending requests make `room()` wait.
+    workers. `backlog` is how many pending requests make `room()` wait. `unknown(origin)` says
+    whether a robots.txt has to be asked before the origin's pages; None: never.
     """
 
     def __init__(
@@ -33,13 +44,19 @@ class Scheduler:
         grow: Callable[[int], None],
         backlog: int,
         max_pages: int | None = None,
+        unknown: Callable[[str], bool] | None = None,
     ) -> None:
         self._frontier = frontier
         self._politeness = politeness
+        politeness.freed = self._freed
         self._clock = clock
         self._grow = grow
         self._backlog = backlog
         self._pages_left = max_pages
+        self._unknown = unknown
+        self._begun = Begun()
+        self._skipped: set[str] = set()
+        """Origins whose turn came while no page was left to hand out."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._room: asyncio.Future[None] | None = None
         self._timer: Timer | None = None
@@ -51,12 +68,12 @@ class Scheduler:
         state = "closed" if self.closed else f"waiting={len(self._waiting)}"
         return f"<Scheduler {state} {self._frontier!r} {self._politeness!r}>"
 
-    async def next(self) -> Lease | None:
+    async def next(self) -> Lease | Errand | None:
         """The next request as soon as one may go; None when the crawl is over."""
         while not self._over():
-            lease = None if self.out_of_pages else self._lease()
-            if lease is not None:
-                return lease
+            turn = self._turn()
+            if turn is not None:
+                return turn
             await self._wait()
         self._wake_all()
         return None
@@ -90,10 +107,46 @@ class Scheduler:
         await self._frontier.give_up(lease)
         self._settled(lease)
 
+    def arrived(self, lease: Lease) -> None:
+        """The page of a lease is there: another request can go to its origin."""
+        lease.arrived = True
+        self._end_turn(lease)
+        self._book((lease.turn,))
+
+    async def forward(self, lease: Lease, hop: Hop) -> None:
+        """End a lease's turn, and let it wait for that of its next hop; it stays leased."""
+        if self._begun.full:
+            lease.tries -= 1
+            await self.postpone(lease, self._clock.now() + _LATER_S)
+            return
+        self._end_turn(lease)
+        left, lease.hop, lease.sent = lease.turn, hop, False
+        self._begun.add_hop(lease)
+        self._book((left, lease.turn))
+
+    def forward_errand(self, errand: Errand, hop: Hop, due: float | None = None) -> None:
+        """End an errand's turn, and let it wait for that of its next hop; not before `due`, which
+        nothing goes to its origin before.
+        """
+        self._end_turn(errand)
+        left, errand.hop = errand.turn, hop
+        if due is not None:
+            self._politeness.hold(errand.turn, due)
+        self._begun.add_errand(errand)
+        self._book((left, errand.turn))
+
+    def end_errand(self, errand: Errand) -> None:
+        """The errand is done: the pages of its origin can go, or be given up."""
+        self._end_turn(errand)
+        self._begun.answered(errand.origin)
+        self._book((errand.turn, errand.origin))
+
     def _give_page_back(self) -> None:
         """It was no page: another one may be handed out for it."""
         if self._pages_left is not None:
             self._pages_left += 1
+            skipped, self._skipped = self._skipped, set()
+            self._book(skipped)
             self._wake(self._politeness.due(self._clock.now()))
 
     async def room(self) -> None:
@@ -118,27 +171,14 @@ class Scheduler:
         self._politeness.hold(origin, until)
         self._set_timer()
 
-    def slow_down(self, origin: str, delay_s: float) -> None:
-        """At least `delay_s` seconds between two requests to an origin."""
-        self._politeness.slow_down(origin, delay_s)
-        self._set_timer()
+    def slow_down(self, origin: str, delay_s: float, rate: Rate | None) -> None:
+        """What an origin's robots.txt asks for; it counts from the next request on."""
+        self._politeness.slow_down(origin, delay_s, rate)
 
-    def meet(self, origin: str, delay_s: float) -> None:
-        """An origin's robots.txt was read, which asks for that Crawl-delay (0: none).
-
-        The page that asked for it goes now, whenever it was leased; the next one can go after
-        the delay.
-        """
-        self._politeness.meet(origin)
-        if delay_s:
-            self.slow_down(origin, delay_s)
-            self._politeness.pace(origin, self._clock.now() + delay_s)
-        self._book((origin,))
-
-    def unsent(self, lease: Lease) -> None:
-        """A lease's page is there without the site having been asked: it costs no delay."""
-        self._politeness.unsent(lease.origin, lease.began)
-        self._book((lease.origin,))
+    def _freed(self, origin: str) -> None:
+        """Another crawl made room in an origin that was full."""
+        if not self.closed:
+            self._book((origin,))
 
     def close(self) -> None:
         """Hand out nothing more. What is leased can still be settled."""
@@ -151,25 +191,56 @@ class Scheduler:
         return not (self._starts_open or self._frontier.pending or self._frontier.leased)
 
     @property
+    def hops(self) -> int:
+        """Leases that wait for the turn of their next hop."""
+        return self._begun.hops
+
+    @property
     def out_of_pages(self) -> bool:
         """Whether as many pages as `max_pages` allows are handed out or done."""
         return self._pages_left == 0
 
-    def _lease(self) -> Lease | None:
+    def _turn(self) -> Lease | Errand | None:
+        """Take the turn that is next, if there is one that may go now."""
+        if self.out_of_pages and not self._begun.hops:
+            return None
         now = self._clock.now()
         while (origin := self._politeness.pick(now)) is not None:
-            lease = self._frontier.lease(origin, now)
-            if lease is None:
-                self._book((origin,))
-                continue
-            lease.began = now
-            self._politeness.started(origin, now)
-            if self._pages_left is not None:
-                self._pages_left -= 1
+            turn = self._take(origin, now)
+            if turn is not None:
+                turn.began = now
+                self._politeness.started(origin, now)
             self._book((origin,))
-            self._make_room()
-            return lease
+            if turn is not None:
+                return turn
+        # Another crawl may have put off an origin that was booked for now.
+        self._set_timer()
         return None
+
+    def _take(self, origin: str, now: float) -> Lease | Errand | None:
+        """What goes to an origin: what its pages wait for, what was begun, what is new."""
+        if (errand := self._begun.errand(origin)) is not None or self._begun.asks(origin):
+            return errand
+        if self.out_of_pages and not self._begun.has_hop(origin):
+            self._skipped.add(origin)
+            return None
+        if self._unknown is not None and self._unknown(origin):
+            return self._begun.ask(origin)
+        return self._begun.hop(origin) or self._lease(origin, now)
+
+    def _lease(self, origin: str, now: float) -> Lease | None:
+        lease = self._frontier.lease(origin, now)
+        if lease is not None and self._pages_left is not None:
+            self._pages_left -= 1
+        self._make_room()
+        return lease
+
+    def _head(self, origin: str, now: float) -> Head | None:
+        """What `_take` would take."""
+        head = self._begun.head(origin, now)
+        if head is not None or origin in self._skipped or self._begun.asks(origin):
+            return head
+        return self._frontier.head(origin, now)
 
     def _book(self, origins: Iterable[str]) -> None:
         """Tell politeness what origins have next; wake someone for each that may go, now or
@@ -178,17 +249,25 @@ class Scheduler:
         now = self._clock.now()
         going = 0
         for origin in dict.fromkeys(origins):
-            head = self._frontier.head(origin, now)
+            head = self._head(origin, now)
             if head is not None:
                 going += self._politeness.book(origin, head.priority, head.due, now)
         self._wake(going)
         self._set_timer()
 
     def _settled(self, lease: Lease, new: Sequence[Request] = ()) -> None:
-        self._politeness.finished(lease.origin, self._clock.now())
-        self._book((lease.origin, *(urls.origin(request.url) for request in new)))
+        origins = {urls.origin(request.url): None for request in new}
+        if not lease.arrived:
+            self._end_turn(lease)
+            origins |= {lease.turn: None, lease.origin: None}
+        self._book(origins)
         if self._over():
             self._wake_all()
+
+    def _end_turn(self, turn: Lease | Errand) -> None:
+        if not turn.sent:
+            self._politeness.unsent(turn.turn, turn.began)
+        self._politeness.finished(turn.turn, self._clock.now())
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

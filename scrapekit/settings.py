@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, inspect
 
 from scrapekit._version import __version__
+from scrapekit.authority import AUTH_PATTERN, AUTH_TITLE, PROXY_PATTERN
 from scrapekit.errors import SettingsError, did_you_mean
 
 # Bounded by a year, because infinite waits overflow in some timers.
@@ -44,10 +45,14 @@ _Product = Annotated[
 _ProxyURL = Annotated[
     str,
     Meta(
-        pattern=r"\A(?i:https?)://([^\s/?#@]*@)?([^\s/?#@:\[\]]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?/?\Z",
+        pattern=PROXY_PATTERN,
         title="a URL like http://user:password@host:port",
     ),
 ]
+_Origin = Annotated[
+    str, Meta(pattern=r"\A(?i:https?)://[^\s/?#@]+/?\Z", title="an origin like https://host")
+]
+_Auth = Annotated[str, Meta(pattern=AUTH_PATTERN, title=AUTH_TITLE)]
 
 
 # A custom type of msgspec's can't be one of several, so `check` looks at it.
@@ -56,6 +61,26 @@ _Executor = Annotated[
 ]
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
 _Folder = Annotated[str, Meta(min_length=1, title="the path of a folder")]
+_Share = Annotated[float, Meta(ge=0, le=10)]
+_Domain = Annotated[str, Meta(pattern=r"\A[^\s/:@?#*]+\Z", title="a host name")]
+
+
+class DomainSettings(
+    msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, repr_omit_defaults=True
+):
+    """What differs for one domain and its subdomains; None: as for all."""
+
+    concurrency_per_origin: _Slots | None = None
+    delay_s: _Pause | None = None
+    delay_jitter: _Share | None = None
+    requests_per_minute: _Count | None = None
+    adaptive: bool | None = None
+
+
+_DomainTable = Annotated[
+    DomainSettings,
+    Meta(title=f"a table of {', '.join(DomainSettings.__struct_fields__)}"),
+]
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,11 +94,29 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Slots, Meta(description="Pages in the making at once, in the whole crawl.")
     ] = 32
     concurrency_per_origin: Annotated[
-        _Slots, Meta(description="Pages in the making at once from one origin.")
+        _Slots, Meta(description="Requests at a time to one origin, at most.")
     ] = 8
     delay_s: Annotated[
         _Pause, Meta(description="Least time between two requests to one origin, in seconds.")
     ] = 0.0
+    delay_jitter: Annotated[
+        _Share, Meta(description="Up to this share of a delay is added to it at random.")
+    ] = 0.0
+    requests_per_minute: Annotated[
+        _Count | None,
+        Meta(description="Most requests to one origin in any minute; they may come in a row."),
+    ] = None
+    adaptive: Annotated[
+        bool,
+        Meta(
+            description="Begin with two requests at a time to an origin, and ask for more or less "
+            "as it answers, up to concurrency_per_origin."
+        ),
+    ] = True
+    domains: Annotated[
+        Mapping[_Domain, _DomainTable],
+        Meta(description="Limits that differ, by domain; subdomains included, the nearest wins."),
+    ] = msgspec.field(default_factory=dict)
     timeout_s: Annotated[
         _Span,
         Meta(description="Longest time for one page, all redirects and the body, in seconds."),
@@ -94,8 +137,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_parse_s: Annotated[
         _Span | None,
         Meta(
-            description="Longest time for parsing one page, in seconds of CPU time; slower ones "
-            "are refused; none: no limit, and no look at what is parsed."
+            description="Longest time for parsing a page of 5 MB, in seconds of CPU time, and for "
+            "smaller ones less; slower ones are refused; none: no limit, and no look."
         ),
     ] = 1.0
     max_redirects: Annotated[
@@ -113,6 +156,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Pause,
         Meta(description="Longest wait before a retry, also if Retry-After says more, in seconds."),
     ] = 300.0
+    retry_methods: Annotated[
+        tuple[_Token, ...],
+        Meta(description="Methods to retry although they may do their work twice, such as POST."),
+    ] = ()
     obey_robots: Annotated[bool, Meta(description="Fetch only what robots.txt allows.")] = True
     user_agent: Annotated[
         _Product, Meta(description="The User-Agent header, and the name looked up in robots.txt.")
@@ -125,10 +172,25 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Mapping[_Token, _CookieValue],
         Meta(description="Cookies to send; they go to the start requests' origins only."),
     ] = msgspec.field(default_factory=dict)
+    keep_cookies: Annotated[
+        bool, Meta(description="Send back the cookies that sites set, within a session.")
+    ] = True
+    auth: Annotated[
+        Mapping[_Origin, _Auth],
+        Meta(description="The Authorization that each origin gets, and no other."),
+    ] = msgspec.field(default_factory=dict)
     proxy: Annotated[
         _ProxyURL | None,
         Meta(description="The HTTP proxy for all requests, with its credentials, if any."),
     ] = None
+    proxies: Annotated[
+        tuple[_ProxyURL, ...],
+        Meta(description="HTTP proxies by turns, in place of `proxy`; one that fails sits out."),
+    ] = ()
+    proxy_bench_s: Annotated[
+        _Pause,
+        Meta(description="How long a proxy that fails sits out at first, in seconds."),
+    ] = 30.0
     accept_statuses: Annotated[
         tuple[_Status, ...],
         Meta(description="Statuses outside 2xx that are handed to callbacks."),
@@ -137,6 +199,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         Annotated[int, Meta(ge=0)] | None,
         Meta(description="Most links followed from a start URL; 0 is the start URLs alone."),
     ] = None
+    traps: Annotated[
+        bool,
+        Meta(description="Cut off what looks endless: the report names what, and how much."),
+    ] = True
+    max_pages_per_origin: Annotated[
+        _Count | None, Meta(description="Most pages of one origin; what is beyond is dropped.")
+    ] = None
+    max_pages_per_template: Annotated[
+        _Count | None,
+        Meta(description="Most pages of one origin whose URLs differ in numbers only."),
+    ] = 100_000
+    max_url_length: Annotated[
+        _Count, Meta(description="Longest URL that is fetched, in characters.")
+    ] = 2_000
     max_pages: Annotated[
         _Count | None, Meta(description="The crawl stops after this many pages.")
     ] = None
@@ -278,16 +354,20 @@ _HIDDEN: Final = "***"
 
 
 def redact(name: str, value: object) -> object:
-    """`value` as it may be shown: no cookies, no credentials in headers or the proxy's URL."""
-    if name == "proxy":
+    """`value` as it may be shown: no cookies, no credentials in headers, URLs or `auth`."""
+    if name == "proxies" and isinstance(value, (list, tuple)):
+        return tuple(map(_without_userinfo, value))
+    if name in {"proxy", "proxies"}:
         return _without_userinfo(value)
-    if name not in {"headers", "cookies"}:
+    if name not in {"headers", "cookies", "auth"}:
         return value
     if not isinstance(value, Mapping):
         return _HIDDEN
-    everything = name == "cookies"
+    everything = name in {"cookies", "auth"}
     return {
-        key: _HIDDEN if everything or _SECRET_HEADER.search(str(key)) else content
+        _without_userinfo(key): _HIDDEN
+        if everything or _SECRET_HEADER.search(str(key))
+        else content
         for key, content in value.items()
     }
 

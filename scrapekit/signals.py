@@ -5,8 +5,14 @@ from __future__ import annotations
 import asyncio
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+_DEAF_S: Final = 1.0
+"""A loop that hasn't taken up a signal by then is blocked by user code."""
 
 
 class Interrupts:
@@ -16,8 +22,23 @@ class Interrupts:
         self.number: int | None = None
         self._once = once
         self._twice = twice
+        self._unheard_since: float | None = None
+
+    def arrive(self, number: int, _frame: FrameType | None) -> None:
+        """A signal came; the loop is told of it by other means, if it listens.
+
+        If it doesn't, because a callback never returns to it, a further signal is raised in that
+        callback, as KeyboardInterrupt.
+        """
+        now = time.monotonic()
+        if self._unheard_since is None:
+            self._unheard_since = now
+        elif now - self._unheard_since > _DEAF_S:
+            self.number = self.number or number
+            raise KeyboardInterrupt
 
     def __call__(self, number: int) -> None:
+        self._unheard_since = None
         if self.number is None:
             self.number = number
             self._once()
@@ -40,6 +61,8 @@ def interrupts(once: Callable[[], None], twice: Callable[[], None]) -> Iterator[
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     for number in before:
         loop.add_signal_handler(number, taken, number)
+        # The loop hears of signals by its wake-up descriptor, whatever Python's handler is.
+        signal.signal(number, taken.arrive)
     try:
         yield taken
     finally:

@@ -13,6 +13,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, ClassVar, Final, Literal, TypeVar
 
 import msgspec
@@ -77,9 +78,17 @@ class Spider:
     name: str = ""
     """Defaults to the class name in snake case."""
     start_urls: Sequence[str] = ()
+    sitemap_urls: Sequence[str] = ()
+    """Sitemaps, sitemap indexes, RSS or Atom feeds, lists of URLs, also as .gz; of a robots.txt
+    its `Sitemap:` lines. What they list is requested after the start requests, as there is room."""
+    sitemap_rules: Sequence[tuple[str, Any]] = ()
+    """Pairs of a regular expression and a callback: the first that is found in a URL of a sitemap
+    says who gets the page; a URL without any is left out. No rules: all go to `parse`."""
+    sitemap_since: str | datetime | None = None
+    """Leave out what a sitemap says was last changed before ("2026-11-26", UTC)."""
     allowed_domains: Sequence[str] | None = None
     """Hosts below these domains may be fetched. None: the registrable domains of the start
-    requests. ["*"]: anywhere."""
+    requests and of `sitemap_urls`. ["*"]: anywhere."""
     settings: Mapping[str, Any] | Settings | None = None
     """Settings of this spider; those given to crawl(), run() or -s win."""
     pipeline: Sequence[Any] = ()
@@ -293,6 +302,12 @@ class SpiderRef:
     def of(cls, spider: Spider) -> SpiderRef:
         """Raises SpiderError if the class can't be imported by another process."""
         kind = type(spider)
+        if kind.__module__ == "__main__" and not hasattr(sys.modules["__main__"], "__file__"):
+            raise SpiderError(
+                f"{kind.__name__} has a process-lane callback, so worker processes must be able "
+                "to import it: define the class in a file",
+                target=spider.name,
+            )
         if "<locals>" in kind.__qualname__:
             raise SpiderError(
                 f"{kind.__name__} has a process-lane callback, so worker processes must be able "
@@ -303,11 +318,17 @@ class SpiderRef:
 
     def load(self) -> type[Spider]:
         """Import the class. For a worker's start."""
-        module = import_file(self.file) if self.file else importlib.import_module(self.module)
-        found: Any = module
+        found: Any = importlib.import_module(self.module) if not self.file else self._from_file()
         for part in self.qualname.split("."):
             found = getattr(found, part)
         return typing.cast("type[Spider]", found)
+
+    def _from_file(self) -> Any:
+        main = sys.modules["__main__"]
+        if self.module == "__main__" and hasattr(main, self.qualname.partition(".")[0]):
+            return main
+        # A worker of another executor has a main module of its own.
+        return import_file(str(self.file))
 
     def callback(self, name: str | None) -> Callable[..., Any]:
         """The callback of a spider built here, once per process."""
@@ -322,9 +343,13 @@ class SpiderRef:
         if spider is None:
             # Another thread of a given executor may have been faster: there is one spider.
             spider = _built.setdefault(self.key, self.load()(*self.args, **self.kwargs))
+            if len(_built) > _MOST_BUILT:
+                _built.pop(next(iter(_built)), None)
         return spider
 
 
+_MOST_BUILT: Final = 64
+"""Processes of an executor may outlive many crawls."""
 _built: dict[str, Spider] = {}
 
 
@@ -336,4 +361,4 @@ def _file_of(kind: type[Spider]) -> str | None:
     from pathlib import Path
 
     path = Path(file).resolve()
-    return str(path) if module_name(path) == kind.__module__ else None
+    return str(path) if kind.__module__ in ("__main__", module_name(path)) else None

@@ -129,10 +129,22 @@ def registrable_domain(host: str) -> str:
     address, a single label and a public suffix are returned as they are.
     """
     name = host.lower().rstrip(".")
-    # WHATWG hosts that end in a number are IPv4 addresses.
-    if ":" in name or name.rpartition(".")[2].isdigit():
+    if is_address(name):
         return name
     return _public_suffixes().privatesuffix(name) or name
+
+
+def is_address(host: str) -> bool:
+    """Whether the host of a canonical URL is an IP address."""
+    # WHATWG hosts that end in a number are IPv4 addresses.
+    return ":" in host or host.rpartition(".")[2].isdigit()
+
+
+@lru_cache(maxsize=4096)
+def is_public_suffix(host: str) -> bool:
+    """Whether everybody may register names below `host`, as below "co.uk" and "github.io"."""
+    name = host.rstrip(".")
+    return not is_address(name) and _public_suffixes().publicsuffix(name) == name
 
 
 def split_userinfo(href: str) -> tuple[str, str | None]:
@@ -150,14 +162,16 @@ def split_userinfo(href: str) -> tuple[str, str | None]:
     return f"{scheme}//{bare}{rest}", f"Basic {base64.b64encode(pair).decode()}"
 
 
-def fingerprint(url: str, method: str = "GET", body: bytes = b"") -> int:
+def fingerprint(url: str, method: str = "GET", body: bytes = b"", session: str = "") -> int:
     """64 bits that are equal for requests that ask for the same thing (XXH3).
 
-    `url` is canonical. Query parameters count as a set of names: their order makes no
-    difference, except among parameters of the same name.
+    `url` is canonical. Query parameters count as a set of names: their order makes no difference,
+    except among parameters of the same name. In each named session a page counts by itself.
     """
     if "?" in url and "&" in url:
         url = _sorted_query(url)
+    if session:
+        method = f"{session}\n{method}"
     head = f"{method} {url}\n".encode("utf-8", "surrogatepass")
     return xxhash.xxh3_64_intdigest(head + body)
 

@@ -6,19 +6,52 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from scrapekit import urls
 from scrapekit.messages import Request
+
+
+@dataclass(slots=True, frozen=True)
+class Hop:
+    """One request of a page: its own, or the one that redirects have led to."""
+
+    request: Request
+    passed: tuple[str, ...] = ()
+    """The URLs that redirected, first to last."""
+    elapsed_s: float = 0.0
+    """Seconds spent on those, waits between them left out."""
+    new_cookies: bool = False
+    """Whether any of them has set a cookie that is kept."""
+
+    @property
+    def origin(self) -> str:
+        return urls.origin(self.request.url)
 
 
 @dataclass(slots=True, eq=False)
 class Lease:
-    """A request handed out and not yet settled."""
+    """A request handed out and not yet settled.
+
+    Frontiers fill the first three. The others tell how far the crawl has come with it; a lease
+    that is filed again starts over.
+    """
 
     request: Request
     origin: str
     tries: int
     """1 for the first."""
+    hop: Hop | None = None
+    """Where redirects have led; None before any."""
     began: float = 0.0
-    """When it was handed out, by the crawl's clock."""
+    """When it was handed out, or went on to this hop."""
+    sent: bool = False
+    """Whether a request was made since then."""
+    arrived: bool = False
+    """Whether the page is there; its origin isn't kept busy any more."""
+
+    @property
+    def turn(self) -> str:
+        """The origin that is asked next, or just now."""
+        return self.origin if self.hop is None else self.hop.origin
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +62,7 @@ class Outcome:
     requests: Sequence[Request] = ()
     items: Sequence[Any] = ()
     aliases: Sequence[str] = ()
-    """Other URLs of the same page, which needn't be fetched any more."""
+    """Other URLs of the same page, which needn't be fetched any more in its session."""
 
 
 @dataclass(slots=True)
@@ -56,7 +89,9 @@ class Frontier(Protocol):
         """Requests handed out and not settled."""
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
-        """File requests; return those that are new (or not `unique`)."""
+        """File requests; return those that are new (or not `unique`). One with a `not_before_s`
+        doesn't go before.
+        """
 
     def head(self, origin: str, now: float) -> Head | None:
         """What the origin has next: the highest priority among those that may go now, else the
@@ -66,8 +101,8 @@ class Frontier(Protocol):
     def lease(self, origin: str, now: float) -> Lease | None:
         """Hand out the head, if it may go now. Doesn't wait."""
 
-    def has_seen(self, url: str) -> bool:
-        """Whether a GET of this canonical URL was ever filed."""
+    def has_seen(self, url: str, session: str = "") -> bool:
+        """Whether a GET of this canonical URL was ever filed in that session."""
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         """Settle a lease with its outcome; return those of its requests that are new."""

@@ -79,13 +79,14 @@ class MemoryFrontier:
         self._leased += 1
         return Lease(request, origin, tries)
 
-    def has_seen(self, url: str) -> bool:
-        return urls.fingerprint(url) in self._seen
+    def has_seen(self, url: str, session: str = "") -> bool:
+        return urls.fingerprint(url, session=session) in self._seen
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         self._leased -= 1
+        session = outcome.lease.request.session
         for url in outcome.aliases:
-            self._seen.add(urls.fingerprint(url))
+            self._seen.add(urls.fingerprint(url, session=session))
         return self._add(outcome.requests)
 
     async def postpone(self, lease: Lease, due: float) -> None:
@@ -104,12 +105,17 @@ class MemoryFrontier:
     def _add(self, requests: Sequence[Request]) -> list[Request]:
         new = []
         for request in requests:
-            fingerprint = urls.fingerprint(request.url, request.method, request.body)
+            fingerprint = urls.fingerprint(
+                request.url, request.method, request.body, request.session
+            )
             if request.unique and fingerprint in self._seen:
                 continue
             self._seen.add(fingerprint)
-            entry = (-request.priority, next(self._numbers), request, 1)
-            heapq.heappush(self._queue(urls.origin(request.url)).ready, entry)
+            queue, number = self._queue(urls.origin(request.url)), next(self._numbers)
+            if request.not_before_s:
+                heapq.heappush(queue.dated, (request.not_before_s, number, request, 1))
+            else:
+                heapq.heappush(queue.ready, (-request.priority, number, request, 1))
             new.append(request)
         self._pending += len(new)
         return new

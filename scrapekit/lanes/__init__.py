@@ -6,10 +6,10 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
-from scrapekit import shape
+from scrapekit import shape, urls
 from scrapekit.errors import CallbackTimedOut, UsageError
 from scrapekit.failure import contained
 from scrapekit.lanes.drain import drain, drain_async
@@ -53,7 +53,7 @@ class Lanes:
         self,
         *,
         threads: int,
-        make_processes: Callable[[], ProcessLane],
+        make_processes: Callable[[], Awaitable[ProcessLane]],
         note: Note,
         count: Callable[[dict[str, float]], None] = lambda _counts: None,
         timeout_s: float | None = None,
@@ -63,6 +63,7 @@ class Lanes:
         """Who is told of steps that block the loop."""
         self._threads = ThreadLane(threads)
         self._make_processes = make_processes
+        self._making = asyncio.Lock()
         self._processes: ProcessLane | None = None
         self._note = note
         self._count = count
@@ -126,7 +127,8 @@ class Lanes:
         """Why a page is refused, or "" if it is not."""
         if not response.is_markup:
             return f"it is {_kind(response)}, and might take long to parse as HTML"
-        return await trial.fault(await self.run_blocking(response.utf8))
+        html = await self.run_blocking(response.utf8)
+        return await trial.fault(html, urls.origin(response.url))
 
     async def run(
         self, lane: str, name: str | None, callback: Callable[..., Any], argument: Any
@@ -191,11 +193,10 @@ class Lanes:
         return CallbackTimedOut(message, callback=name, url=url, after_s=after_s)
 
     async def _in_process(self, name: str | None, argument: Any) -> list[Any]:
-        if self._processes is None:
-            self._processes = self._make_processes()
+        processes = self._processes or await self._processes_made()
         answer: Answer | None = None
         try:
-            answer = await self._processes.run(name, argument)
+            answer = await processes.run(name, argument)
         except Exception as exc:
             answer = getattr(exc, "remote_answer", None)
             raise
@@ -204,6 +205,12 @@ class Lanes:
             if answer is not None and answer.counts:
                 self._count(answer.counts)
         return answer.results
+
+    async def _processes_made(self) -> ProcessLane:
+        async with self._making:
+            if self._processes is None:
+                self._processes = await self._make_processes()
+        return self._processes
 
     async def aclose(self, patience_s: float) -> int:
         """End threads and processes; returns how many threads are stuck in user code, left

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from typing import Any, Final
 
-from scrapekit.errors import NotAResult
+from scrapekit.errors import NotAResult, UsageError
 from scrapekit.items import is_item
 from scrapekit.messages import Request
 
 _ONE: Final = (str, bytes, bytearray, Awaitable)
 """What can be iterated over, but holds no results. Futures are among the awaitables."""
+_BREATH: Final = 1_000
+"""Results of an async generator between two turns of the loop."""
+_MOST: Final = 1_000_000
+"""Results of one page. They are held until the callback has ended, and no page has so many: what
+goes on has no end.
+"""
 
 
 def drain(produced: Any, callback: Callable[..., Any]) -> list[Any]:
@@ -28,6 +35,7 @@ def drain(produced: Any, callback: Callable[..., Any]) -> list[Any]:
 async def drain_async(produced: Any, callback: Callable[..., Any]) -> list[Any]:
     """The same for a coroutine or an async generator."""
     results: list[Any] = []
+    breath = _BREATH
     where = _definition(callback)
     if inspect.isawaitable(produced):
         produced = await produced
@@ -36,6 +44,10 @@ async def drain_async(produced: Any, callback: Callable[..., Any]) -> list[Any]:
         return results
     try:
         async for value in produced:
+            if len(results) >= breath:
+                # A generator that never awaits would keep the loop to itself.
+                breath += _BREATH
+                await asyncio.sleep(0)
             where = _line_of(getattr(produced, "ag_frame", None), where)
             if isinstance(value, AsyncGenerator):
                 results += await drain_async(value, callback)
@@ -47,12 +59,14 @@ async def drain_async(produced: Any, callback: Callable[..., Any]) -> list[Any]:
 
 
 def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where: str) -> None:
+    if len(into) >= _MOST:
+        raise _too_many(callback, where)
     if isinstance(produced, Request) or is_item(produced):
         into.append(produced)
     elif inspect.isgenerator(produced):
         try:
             for value in produced:
-                if isinstance(value, Request) or is_item(value):
+                if (isinstance(value, Request) or is_item(value)) and len(into) < _MOST:
                     into.append(value)
                 else:
                     _gather(value, into, callback, _line_of(produced.gi_frame, where))
@@ -66,6 +80,14 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where:
             produced.close()
         name = getattr(callback, "__qualname__", repr(callback))
         raise NotAResult(name, where, type(produced).__name__)
+
+
+def _too_many(callback: Callable[..., Any], where: str) -> UsageError:
+    name = getattr(callback, "__qualname__", repr(callback))
+    return UsageError(
+        f"{name} ({where}) produced more than {_MOST:,} results for one page; does it never end? "
+        "Yield requests for parts of what it goes through"
+    )
 
 
 def _definition(callback: Callable[..., Any]) -> str:

@@ -26,7 +26,7 @@ def make_executor(named: str) -> Executor:
     if not callable(make):
         raise _wrong(named, f"module {module_name} has no function {name!r}")
     executor = make()
-    if not hasattr(executor, "submit"):
+    if not (hasattr(executor, "submit") and hasattr(executor, "shutdown")):
         raise _wrong(named, f"it returned {executor!r:.80}, which is no Executor")
     return executor  # type: ignore[no-any-return]
 

@@ -14,11 +14,13 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 from collections import deque
+from collections.abc import Iterator
 from multiprocessing.context import SpawnProcess
-from typing import Final
+from typing import Final, cast
 
 from scrapekit.errors import CallbackCrashed, CallbackTimedOut
 from scrapekit.lanes.records import levels
@@ -30,6 +32,10 @@ _AHEAD_BYTES: Final = 256 * 1024
 _QUICK_S: Final = 0.01
 """Only jobs that take less than this wait at a worker: a slow one would hold up those behind it
 while another worker is idle."""
+_START_S: Final = 60.0
+"""A worker that hasn't imported the spider by then is ended: something hangs there."""
+_LAST_MOMENT_S: Final = 0.2
+"""Between the end of a worker's socket and that of its process, in either order."""
 _FAILED_STARTS: Final = 3
 """After so many workers in a row that end before they are ready, jobs fail."""
 
@@ -55,6 +61,10 @@ class _Worker(asyncio.Protocol):
         self.jobs: deque[_Job] = deque()
         self.bytes_ahead = 0
         self.ready = False
+        self.late = False
+        """It was ended because it didn't get ready."""
+        self.buried = False
+        """It was waited for: its number may be another process's by now."""
         self.timed_out = False
         self.last_words: bytes | None = None
         """Of one that has run out of memory: the answer for the job that took it, or b""."""
@@ -67,9 +77,11 @@ class _Worker(asyncio.Protocol):
         self._lost = asyncio.Event()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._socket = transport
-        transport.set_write_buffer_limits(high=1 << 30)
+        # uvloop's transports don't inherit from asyncio's.
+        self._socket = cast("asyncio.Transport", transport)
+        self._socket.set_write_buffer_limits(high=1 << 30)
+        self._write(self._pool.source)
+        self._timer = asyncio.get_running_loop().call_later(_START_S, self._start_late)
 
     @property
     def usable(self) -> bool:
@@ -81,10 +93,14 @@ class _Worker(asyncio.Protocol):
         assert self._socket is not None
         self.jobs.append(job)
         self.bytes_ahead += len(job.message)
-        self._socket.write(HEADER.pack(len(job.message)))
-        self._socket.write(job.message)
+        self._write(job.message)
         if len(self.jobs) == 1:
             self._begin(job)
+
+    def _write(self, message: bytes) -> None:
+        assert self._socket is not None
+        self._socket.write(HEADER.pack(len(message)))
+        self._socket.write(message)
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -102,6 +118,16 @@ class _Worker(asyncio.Protocol):
             self._read_rest()
         self._stop_timer()
         self._lost.set()
+        # A callback may have closed its socket: nothing can be heard of this process any more.
+        asyncio.get_running_loop().call_later(_LAST_MOMENT_S, self._end_deaf)
+
+    def _end_deaf(self) -> None:
+        if not self.buried:
+            self.kill()
+
+    def _start_late(self) -> None:
+        self.late = True
+        self.kill()
 
     def _read_rest(self) -> None:
         """Take the answers that a worker gave before it died. When it is writing that fails, the
@@ -120,8 +146,9 @@ class _Worker(asyncio.Protocol):
             self._socket.close()
 
     def kill(self) -> None:
-        self._kill_group()
-        self.process.kill()
+        if not self.buried:
+            self._kill_group()
+            self.process.kill()
 
     def _kill_group(self) -> None:
         """Kill what the worker has started as well. It must not have been waited for: until then
@@ -136,13 +163,15 @@ class _Worker(asyncio.Protocol):
         await exit_.wait()
         self._kill_group()
         self.process.join()
+        self.buried = True
         if not self._lost.is_set() and self._socket is not None:
             # A process of the worker's own may hold the socket open.
-            asyncio.get_running_loop().call_later(0.2, self._socket.abort)
+            asyncio.get_running_loop().call_later(_LAST_MOMENT_S, self._socket.abort)
         await self._lost.wait()
 
     def _answered(self, message: bytes) -> None:
         if not self.ready:
+            self._stop_timer()
             self.start_error = message or None
             self.ready = not message
             self._pool.worker_ready(self)
@@ -189,7 +218,9 @@ class WorkerPool:
         memory_bytes: int | None = None,
     ) -> None:
         self.timeout_s = timeout_s
-        self._source = source
+        self.source = pickle.dumps(source, pickle.HIGHEST_PROTOCOL)
+        """Sent as the first message: what starts a process writes its arguments to a pipe, which
+        blocks until the process has come to reading them."""
         self._limit = limit
         self._memory_bytes = memory_bytes
         self._loop = asyncio.get_running_loop()
@@ -320,12 +351,13 @@ class WorkerPool:
         with theirs:
             process = multiprocessing.get_context("spawn").Process(
                 target=serve,
-                args=(theirs, self._source, self._memory_bytes, levels()),
+                args=(theirs, self._memory_bytes, levels()),
                 name="scrapekit worker",
                 daemon=True,
             )
             try:
-                process.start()
+                with _sigint_blocked():
+                    process.start()
             except BaseException:
                 ours.close()
                 raise
@@ -392,7 +424,10 @@ class WorkerPool:
             self._starting -= 1
         self._failed_starts += 1
         if self._failed_starts >= _FAILED_STARTS or worker.start_error is not None:
-            self._refuse(ending(worker.process.exitcode), worker.start_error)
+            how = ending(worker.process.exitcode)
+            if worker.late:
+                how = f"didn't get ready within {_START_S:g} s"
+            self._refuse(how, worker.start_error)
 
     def _refuse(self, how: str, answer: bytes | None) -> None:
         """Fail what is queued, unless there is another worker that can do it."""
@@ -415,6 +450,16 @@ class WorkerPool:
     def _kill_all(self) -> None:
         for worker in self._workers:
             worker.kill()
+
+
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """A worker is in the terminal's process group until it has one of its own; it inherits this."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _exit_descriptor(process: SpawnProcess) -> int:

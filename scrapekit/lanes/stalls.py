@@ -108,6 +108,7 @@ class StallWatch:
         """What the loop's thread was executing while the beat that is due was overdue."""
         self._told = False
         """Whether a callback's step has been told of since the last beat."""
+        self._late_s = 0.0
 
     def __repr__(self) -> str:
         return f"<StallWatch threshold_s={self.threshold_s} running={self._thread is not None}>"
@@ -130,6 +131,10 @@ class StallWatch:
             self._closing.set()
             self._thread.join()
             self._thread = None
+
+    def lag_s(self) -> float:
+        """For how long, all in all, the loop has been late so far."""
+        return self._late_s + max(0.0, self._loop.time() - self._due)
 
     def step_blocked(self, callback: str, wall_s: float, cpu_s: float) -> None:
         """A step of a callback took longer than `threshold_s`. Called on the loop."""
@@ -159,6 +164,7 @@ class StallWatch:
     def _judge(self) -> None:
         """See whether the beat that is due is late."""
         late_s = self._loop.time() - self._due
+        self._late_s += late_s
         samples, self._samples = self._samples, []
         told, self._told = self._told, False
         sample = _usual(samples)

@@ -25,6 +25,14 @@ _PASSED: Final = b"+"
 _TOO_LARGE: Final = b"-"
 MEMORY_BYTES: Final = 512 << 20
 """What the tree of a page may take; ordinary trees take 3 to 10 times the page's size."""
+_BASE: Final = 0.05
+_FULL_BYTES: Final = 5_000_000
+"""Small pages get less time: a twentieth of `max_parse_s`, and all of it at so many bytes. Ordinary
+pages take a twentieth of that."""
+_FAULTS: Final = 3
+"""After so many of an origin's pages, its further ones aren't tried: each costs time that pages of
+others may be waiting for."""
+_ORIGINS: Final = 10_000
 _PATIENCE: Final = 10
 """On a busy machine a page gets so many times its CPU time, and as many seconds more."""
 _NICE: Final = 10
@@ -38,56 +46,66 @@ _START: Final = (
 class Trial:
     """Tries pages one after another, in a process that is started when the first one comes.
 
-    To be used on one event loop. A page may take `max_parse_s` seconds of CPU time.
+    To be used on one event loop. A large page may take `max_parse_s` seconds of CPU time, a small
+    one less.
     """
 
     def __init__(self, max_parse_s: float) -> None:
         self.max_parse_s = max_parse_s
         self._one_by_one = asyncio.Lock()
         self._process: _ParserProcess | None = None
+        self._faults: dict[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Trial {'idle' if self._process is None else self._process.pid}>"
 
-    async def fault(self, html: bytes) -> str:
-        """Parse a page; why it may not be parsed again, or "" if it may.
+    async def fault(self, html: bytes, origin: str = "") -> str:
+        """Parse a page of an origin; why it may not be parsed again, or "" if it may.
 
         Raises OSError if no process can be had.
         """
         async with self._one_by_one:
-            process, self._process = self._process or _ParserProcess(), None
-            try:
-                verdict = await self._verdict(process, html)
-                if verdict in (_PASSED, _TOO_LARGE):
-                    # Else it is dead, or in the middle of this page.
-                    self._process = process
-            finally:
-                if self._process is None:
-                    process.end()
+            if self._faults.get(origin, 0) >= _FAULTS:
+                return f"it looks like {_FAULTS} earlier pages of {origin}, which took too long"
+            fault = await self._try(html)
+        if fault and origin:
+            if len(self._faults) >= _ORIGINS:
+                self._faults.clear()
+            self._faults[origin] = self._faults.get(origin, 0) + 1
+        return fault
+
+    async def _try(self, html: bytes) -> str:
+        limit_s = self.max_parse_s * min(_BASE + len(html) / _FULL_BYTES, 1.0)
+        process, self._process = self._process or _ParserProcess(), None
+        verdict = b""
+        try:
+            async with asyncio.timeout(_PATIENCE * (limit_s + 1)):
+                verdict = await process.ask(_HEADER.pack(limit_s, len(html)), html)
+        except (TimeoutError, ConnectionError):
+            pass
+        finally:
+            if verdict:
+                self._process = process
+            else:
+                # It is dead, or in the middle of this page.
+                process.end()
         if verdict == _PASSED:
             return ""
         if verdict == _TOO_LARGE:
             return f"it takes more than {MEMORY_BYTES >> 20} MiB of memory"
-        return self._why(process.exitcode)
-
-    async def _verdict(self, process: _ParserProcess, html: bytes) -> bytes:
-        """b"" if the process didn't live to answer."""
-        try:
-            async with asyncio.timeout(_PATIENCE * (self.max_parse_s + 1)):
-                return await process.ask(_HEADER.pack(self.max_parse_s, len(html)), html)
-        except (TimeoutError, ConnectionError):
-            return b""
-
-    def _why(self, exitcode: int) -> str:
-        if exitcode in (-signal.SIGPROF, -signal.SIGKILL):
-            return f"it takes longer than max_parse_s, {self.max_parse_s:g} s"
-        return f"it crashes the parser (exit code {exitcode})"
+        return _why(process.exitcode, limit_s)
 
     def close(self) -> None:
         """End the process. Whoever waits for a page must have been cancelled before."""
         if self._process is not None:
             self._process.end()
             self._process = None
+
+
+def _why(exitcode: int, limit_s: float) -> str:
+    if exitcode in (-signal.SIGPROF, -signal.SIGKILL):
+        return f"it takes longer than {limit_s:.2g} s, what max_parse_s allows a page of its size"
+    return f"it crashes the parser (exit code {exitcode})"
 
 
 class _ParserProcess:
@@ -126,12 +144,8 @@ class _ParserProcess:
         return await loop.sock_recv(self._ours, 1)
 
     def end(self) -> None:
-        """Kill it, unless it is dead, and wait for that."""
+        """Kill it, unless it is dead already, and wait for that: a moment."""
         self._ours.close()
-        # One that has just died by itself must be able to say of what.
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(0.05)
-            return
         self._process.kill()
         self._process.wait()
 
@@ -143,7 +157,8 @@ def serve(descriptor: int) -> None:
     os.nice(_NICE)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    resource.setrlimit(resource.RLIMIT_DATA, (MEMORY_BYTES, hard))
+    limit = MEMORY_BYTES if hard == resource.RLIM_INFINITY else min(MEMORY_BYTES, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     # When the crawl has ended there is nobody to answer to.
     with (
         contextlib.suppress(ConnectionError),

@@ -68,39 +68,50 @@ class OutOfMemory(Exception):
         self.answer = answer
 
 
-def serve(
-    end: socket.socket, source: SpiderSource, memory_bytes: int | None, levels: dict[str, int]
-) -> None:
+def serve(end: socket.socket, memory_bytes: int | None, levels: dict[str, int]) -> None:
     """The worker's whole life: until the other end of the socket is closed.
 
-    `levels` are those of the parent's loggers. The first message is b"" once the spider is
-    imported; if it can't be, the error. After that each job has its answer, but for one that
-    passes `memory_bytes`: the answer to that is b"", then what came of it, and the worker's end.
+    `levels` are those of the parent's loggers. What it is sent first is the pickled source of the
+    spider. Its first message is b"" once the spider is imported; if it can't be, the error. After
+    that each job has its answer, but for one that passes `memory_bytes`: the answer to that is b"",
+    then what came of it, and the worker's end.
     """
     _end_with_parent()
     records = collect(levels)
     # When the crawl has ended there is nobody to answer to.
-    with end, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+    with (
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+        end,
+        end.makefile("rb", 1 << 18) as messages,
+    ):
         try:
+            source: SpiderSource = pickle.loads(_receive(messages) or b"")
             source.load()
         except BaseException as exc:
             _send(end, answer_error(Answer([], None, Cost(), {}, []), exc))
             return
         _limit_memory(memory_bytes)
         _send(end, b"")
-        _answer_all(end, source, memory_bytes, records)
+        _answer_all(end, messages, source, memory_bytes, records)
 
 
 def _answer_all(
-    end: socket.socket, source: SpiderSource, memory_bytes: int | None, records: list[Fields]
+    end: socket.socket,
+    jobs: Any,
+    source: SpiderSource,
+    memory_bytes: int | None,
+    records: list[Fields],
 ) -> None:
     last_words = b""
+    process = os.getpid()
     try:
-        with end.makefile("rb", 1 << 18) as jobs:
-            while (message := _receive(jobs)) is not None:
-                answer = answer_job(source, message, records, memory_bytes)
-                del message
-                _send(end, answer)
+        while (message := _receive(jobs)) is not None:
+            answer = answer_job(source, message, records, memory_bytes)
+            del message
+            if os.getpid() != process:
+                # A callback has forked, and this is the copy: the answer is the other one's.
+                os._exit(0)
+            _send(end, answer)
         return
     except OutOfMemory as exc:
         last_words = exc.answer
@@ -215,6 +226,7 @@ def _end_with_parent() -> None:
     if parent is None:
         return
     os.setsid()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     if hasattr(fcntl, "F_SETSIG"):
         # By the kernel, so that not even C code that never lets go of the interpreter can stay.
         fcntl.fcntl(parent.sentinel, fcntl.F_SETOWN, -os.getpgrp())

@@ -168,7 +168,7 @@ def name_of(request: Request) -> Name:
     login was shown is never shown to another.
     """
     asker = (
-        getattr(request, "session", ""),
+        request.session,
         sorted((name.lower(), value) for name, value in request.headers.items()),
         sorted(request.cookies.items()),
     )

@@ -16,10 +16,12 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 
 from scrapekit.errors import BodyTruncated, ProtocolError, Refused
@@ -112,6 +114,23 @@ class Connector(aiohttp.TCPConnector):
         for line in self.lines.values():
             line.transport.abort()
         return [wire.closed for wire in self.lines if wire.closed is not None]
+
+
+current_session: Final[ContextVar[str]] = ContextVar("current_session", default="")
+"""Whose request is sent: it shares connections with those of the same session alone."""
+
+
+class SessionRequest(ClientRequest):
+    """Keeps the connections of named sessions apart: a server may tie a login to a connection
+    (as NTLM does), or tell by it who is the same visitor.
+    """
+
+    @property
+    def connection_key(self) -> ConnectionKey:
+        key = super().connection_key
+        name = current_session.get()
+        # The one field that is free: a number that aiohttp compares and doesn't read.
+        return key._replace(proxy_headers_hash=hash(name)) if name else key
 
 
 def _wire(connection: Connection) -> ResponseHandler:

@@ -22,9 +22,16 @@ from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.transport.body import read_body, too_large
-from scrapekit.transport.connections import Answer, Connector, broken_framing, refusing
+from scrapekit.transport.connections import (
+    Answer,
+    Connector,
+    SessionRequest,
+    broken_framing,
+    current_session,
+    refusing,
+)
 from scrapekit.transport.decoding import accepted
-from scrapekit.transport.translation import FOREIGN, translate
+from scrapekit.transport.translation import FOREIGN, proxy_refuses, translate
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -89,6 +96,7 @@ class HttpTransport:
             connector=self._connector,
             response_class=cast("type[aiohttp.ClientResponse]", answer),
             headers=_default_headers(settings),
+            request_class=SessionRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=settings.proxy,
@@ -123,6 +131,8 @@ class HttpTransport:
         try:
             answer = await self._send(request)
             try:
+                if answer.status == 407 and (request.proxy or self._settings.proxy):
+                    raise proxy_refuses(request.url, answer.status)
                 body = await self._body(answer, account)
             finally:
                 if not answer.closed:
@@ -141,6 +151,7 @@ class HttpTransport:
         if self._session is None:
             raise RuntimeError("HttpTransport fetches only inside its `async with` block")
         try:
+            current_session.set(request.session)
             return await self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
@@ -149,6 +160,7 @@ class HttpTransport:
                 # aiohttp would call every body without a type application/octet-stream.
                 skip_auto_headers=None if request.method == "GET" else ("Content-Type",),
                 allow_redirects=False,
+                proxy=request.proxy,
             )
         except aiohttp.ClientError:  # some of them are ValueErrors too
             raise

@@ -17,6 +17,7 @@ from scrapekit.errors import (
     ConnectError,
     FetchTimeout,
     ProtocolError,
+    ProxyError,
     Refused,
     SiteError,
 )
@@ -69,6 +70,17 @@ def _read_timeout(failure: _Failure) -> SiteError:
     return FetchTimeout(message, url=failure.url, phase="read", after_s=after_s)
 
 
+def _proxy_refuses(failure: _Failure) -> SiteError:
+    status = getattr(failure.error, "status", None)
+    return proxy_refuses(failure.url, status)
+
+
+def proxy_refuses(url: str, status: int | None) -> ProxyError:
+    """The error for a proxy that answers with `status` instead of leading to the site."""
+    message = f"the proxy won't lead to {urls.host(url)}: status {status}"
+    return ProxyError(message, url=url, status=status)
+
+
 # The first that fits counts: classes stand before their bases.
 _RULES: Final[tuple[_Rule, ...]] = (
     (aiohttp.ConnectionTimeoutError, _connect_timeout),
@@ -84,10 +96,10 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (aiohttp.ClientSSLError, _says(ConnectError, "TLS with {host} fails: {reason}")),
     (
         aiohttp.ClientProxyConnectionError,
-        _says(ConnectError, "the proxy can't be reached: {reason}"),
+        _says(ProxyError, "the proxy can't be reached: {reason}"),
     ),
     (aiohttp.ClientConnectorError, _says(ConnectError, "{host} can't be reached: {reason}")),
-    (aiohttp.ClientHttpProxyError, _says(ConnectError, "the proxy won't lead to {host}: {reason}")),
+    (aiohttp.ClientHttpProxyError, _proxy_refuses),
     (HungUp, _says(ConnectError, "{host} hung up instead of answering")),
     (aiohttp.ServerDisconnectedError, _says(ConnectError, "{host} hung up instead of answering")),
     (aiohttp.InvalidURL, _says(ConnectError, "{host} is no address that can be dialled")),
@@ -107,8 +119,6 @@ def _reason(error: BaseException) -> str:
 
 
 def _words(error: BaseException) -> object:
-    if isinstance(error, aiohttp.ClientHttpProxyError):
-        return f"status {error.status}"
     if isinstance(error, aiohttp.ClientPayloadError) and error.__cause__ is not None:
         error = error.__cause__
     error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error

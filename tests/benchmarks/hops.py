@@ -55,10 +55,12 @@ async def our_processes() -> AsyncIterator[Hop]:
 
 
 def _lanes() -> Lanes:
-    source = SpiderRef.of(Trivial())
+    async def make_processes() -> ProcessLane:
+        return ProcessLane(SpiderRef.of(Trivial()), WORKERS, timeout_s=120.0)
+
     return Lanes(
         threads=WORKERS,
-        make_processes=lambda: ProcessLane(source, WORKERS, timeout_s=120.0),
+        make_processes=make_processes,
         note=lambda *_: None,
         timeout_s=120.0,
     )

@@ -91,6 +91,8 @@ async def test_a_request_comes_back_as_it_was_filed(frontier: Frontier) -> None:
         meta={"page": 1, "tags": ["x"]},
         priority=-3,
         unique=False,
+        session="ann",
+        proxy="http://me:pass@proxy.test:3128",
     ).at_depth(4)
     (new,) = await frontier.add([request])
     assert new == request
@@ -121,6 +123,20 @@ async def test_method_and_body_make_another_request(frontier: Frontier) -> None:
         Request(f"{A}/", body=b"2"),
     ]
     assert list(await frontier.add([*requests, *requests])) == requests
+
+
+async def test_each_session_has_pages_of_its_own(frontier: Frontier) -> None:
+    names = ("ann", "ann", "bob", "")
+    new = await frontier.add([Request(f"{A}/", session=name) for name in names])
+    assert [request.session for request in new] == ["ann", "bob", ""]
+    assert frontier.has_seen(f"{A}/", "ann")
+    assert not frontier.has_seen(f"{A}/", "eve")
+    ann, bob = lease(frontier), lease(frontier)
+    assert (ann.request.session, bob.request.session) == ("ann", "bob")
+    await frontier.commit(Outcome(ann, aliases=[f"{A}/home"]))
+    assert frontier.has_seen(f"{A}/home", "ann")
+    assert not frontier.has_seen(f"{A}/home", "bob")
+    assert not frontier.has_seen(f"{A}/home")
 
 
 async def test_what_need_not_be_unique_is_filed_again_and_remembered(frontier: Frontier) -> None:
@@ -160,6 +176,20 @@ async def test_a_postponed_request_waits_for_its_date(frontier: Frontier) -> Non
     assert (again.request.url, again.tries) == (f"{A}/", 2)
     await frontier.postpone(again, NOW)
     assert lease(frontier).tries == 3
+
+
+async def test_a_request_with_a_date_waits_for_it(frontier: Frontier) -> None:
+    await frontier.add([Request(f"{A}/late", not_before_s=NOW + 60, priority=2)])
+    assert frontier.pending == 1
+    head = frontier.head(A, NOW)
+    assert head is not None
+    assert (head.priority, head.due) == (2, NOW + 60)
+    assert frontier.lease(A, NOW + 59.9) is None
+    await add(frontier, f"{A}/now")
+    assert leases(frontier) == [f"{A}/now"]
+    again = lease(frontier, now=NOW + 60)
+    assert (again.request.url, again.tries) == (f"{A}/late", 1)
+    assert again.request.not_before_s == NOW + 60
 
 
 async def test_a_postponed_request_does_not_hold_up_others(frontier: Frontier) -> None:

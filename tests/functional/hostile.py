@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,15 @@ class Hostile(Spider):
             with open(self.fifo, "w"):  # noqa: PTH123 -- the same
                 signal.pause()
         self.do_loop("") if how == "loop" else self.do_exit("5")
+
+    def do_close(self, _: str) -> None:
+        """Close every descriptor, and go on for ever."""
+        os.closerange(3, 256)
+        threading.Event().wait()
+
+    def do_fork(self, _: str) -> None:
+        """Go on in two processes, as code that forgets to leave the child does."""
+        os.fork()
 
     def do_run(self, _: str) -> None:
         """Run a program that never ends and keeps the FIFO open."""

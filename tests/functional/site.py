@@ -163,8 +163,11 @@ class Watcher(Recorder):
 
 
 async def crawled(spider: Spider, **options: Any) -> tuple[list[Any], Report]:
-    """All items and the report. `settings` add to what suits tests: no robots.txt, no waits."""
-    settings = {"obey_robots": False, "retry_delay_s": 0.0, **options.pop("settings", {})}
+    """All items and the report. `settings` add to what suits tests: no robots.txt, no waits, and as
+    many pages at a time as are allowed.
+    """
+    suited = {"obey_robots": False, "retry_delay_s": 0.0, "adaptive": False}
+    settings = {**suited, **options.pop("settings", {})}
     async with scrapekit.crawl(spider, settings=settings, **options) as run:
         items = [item async for item in run]
     return items, run.report

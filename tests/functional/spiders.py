@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from scrapekit import Response, Spider
+from scrapekit import Request, Response, Spider
 
 TITLE: Final = {"title": "Tea"}
 
@@ -30,3 +30,22 @@ class Raising(Spider):
 
     async def parse(self, response: Response) -> None:
         raise LookupError("no price")
+
+
+class Given(Spider):
+    """An item a page, with its URL, heading and request, for the requests that it is given."""
+
+    def __init__(self, requests: list[Request]) -> None:
+        super().__init__()
+        self.requests = requests
+
+    async def start(self) -> AsyncIterator[Request]:
+        for request in self.requests:
+            yield request
+
+    async def parse(self, response: Response) -> Any:
+        yield {
+            "url": response.url,
+            "user": response.get("h1"),
+            "proxy": response.request.proxy,
+        }

@@ -23,6 +23,18 @@ class Stuck(Pages):
             threading.Event().wait()
         return {"title": response.get("h1")}
 """
+SPINNING = """
+import sys
+from pages import Pages
+
+class Spinning(Pages):
+    async def parse(self, response):
+        yield {"title": response.get("h1")}
+        if "spin" in response.url:
+            print("spinning", file=sys.stderr)
+            while True:
+                pass
+"""
 OPENING = """
 import asyncio, sys
 from pages import Pages
@@ -40,7 +52,12 @@ class Opening(Pages):
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    for name, text in {"pages": PAGES, "stuck": STUCK, "opening": OPENING}.items():
+    for name, text in {
+        "pages": PAGES,
+        "stuck": STUCK,
+        "opening": OPENING,
+        "spinning": SPINNING,
+    }.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     return tmp_path
 
@@ -90,6 +107,21 @@ async def test_a_second_signal_ends_at_once_and_keeps_what_was_committed(folder:
     assert told.code == 130
     assert titles(folder / "items.jsonl") == ["Home"]
     assert "stuck: interrupted after" in told.err
+
+
+async def test_signals_end_a_callback_that_never_returns_to_the_loop(folder: Path) -> None:
+    async with Site({"/": "<h1>Home</h1>", "/spin": "<h1>Spin</h1>"}) as site:
+        starts = f"start_urls={site.url('/')},{site.url('/spin')}"
+        options = "-s", "concurrency=1", "-o", "items.jsonl", "-a", starts
+        async with started(folder, "crawl", "spinning.py", *options) as program:
+            await program.until("spinning")
+            program.send(signal.SIGINT)
+            await asyncio.sleep(1.2)
+            program.send(signal.SIGINT)
+            told = await program.end()
+    assert told.code == 130
+    assert titles(folder / "items.jsonl") == ["Home"]
+    assert "Traceback" not in told.err
 
 
 async def test_a_signal_while_the_crawl_is_being_opened_ends_it_at_once(folder: Path) -> None:

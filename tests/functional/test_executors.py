@@ -8,6 +8,7 @@ import asyncio
 import multiprocessing
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -18,7 +19,7 @@ from typing import Any
 import pytest
 
 import scrapekit
-from scrapekit import Response, Spider
+from scrapekit import Request, Response, Spider, lane
 from scrapekit.errors import SettingsError
 from scrapekit.report import Report
 from scrapekit.spider import SpiderRef
@@ -206,6 +207,36 @@ async def test_a_name_that_makes_no_executor_keeps_the_crawl_from_starting(
     monkeypatch.setitem(sys.modules, "compute", sys.modules[__name__])
     with pytest.raises(SettingsError, match=f"setting 'executor' is '{name}': {why}"):
         await with_setting(name, tmp_path / "log")
+
+
+class Functional(Spider):
+    """Has a process-lane callback that is no method."""
+
+    start_urls = (SITE,)
+
+    def parse(self, response: Response) -> Request:
+        return Request(SITE + "page", compute)
+
+
+@lane("process")
+def compute(response: Response) -> dict[str, Any]:
+    time.sleep(float(response.text))
+    return {"thread": threading.current_thread() is not threading.main_thread()}
+
+
+@pytest.mark.parametrize(("sleep_s", "count"), [("0", 1), ("3", 0)])
+async def test_a_named_executor_runs_functions_and_a_hung_one_does_not_keep_the_crawl(
+    sleep_s: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "compute", sys.modules[__name__])
+    settings = {"obey_robots": False, "executor": "compute:make_threads", "callback_timeout_s": 0.3}
+    transport = FakeTransport({SITE: "", SITE + "page": sleep_s})
+    async with scrapekit.crawl(Functional(), settings=settings, transport=transport) as run:
+        items = [item async for item in run]
+    assert items == [{"thread": True}] * count
+    pool = made.pop()
+    assert sleep_s == "0" or any(thread.is_alive() for thread in pool._threads)
+    await asyncio.to_thread(pool.shutdown)
 
 
 class Slow(Spider):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import statistics
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,11 @@ import scrapekit
 from scrapekit.errors import CallbackCrashed, CallbackTimedOut
 from scrapekit.events import Failed, Recorder
 from scrapekit.failure import Failure
+from scrapekit.lanes import pool
 from scrapekit.lanes.pool import WorkerPool
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.worker import Answer
+from scrapekit.report import Report
 from scrapekit.spider import SpiderRef
 from scrapekit.testing import FakeTransport, respond
 from tests import programs
@@ -315,9 +318,72 @@ async def test_a_spider_that_workers_cant_import_fails_its_pages(tmp_path: Path)
     assert "no such library here" in done.stdout
 
 
-async def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
+COLLECT = """
+import asyncio
+asyncio.run(scrapekit.collect(Elsewhere(), transport=FakeTransport({}, default_status=200)))
+"""
+
+
+@pytest.mark.parametrize("start", [RUN, COLLECT])
+async def test_a_script_without_a_guard_is_told_so(tmp_path: Path, start: str) -> None:
     program = tmp_path / "program.py"
-    program.write_text(SPIDER + RUN)
+    program.write_text(SPIDER + start)
     done = await asyncio.to_thread(programs.run, program, cwd=tmp_path)
-    assert 'put scrapekit.run() below `if __name__ == "__main__":`' in done.stderr
-    assert "there is no worker process for parse: the last one exited with code 1" in done.stdout
+    assert 'put what starts the crawl below `if __name__ == "__main__":`' in done.stderr
+    told = done.stdout + done.stderr
+    assert "there is no worker process for parse: the last one exited with code 1" in told
+
+
+async def test_a_worker_that_closed_its_socket_and_hangs_costs_its_page() -> None:
+    words = {"closed": "close"} | {f"page-{n}": "nothing" for n in range(5)}
+    items, failures = await crawl(words)
+    assert items == sorted(words.keys() - {"closed"})
+    assert isinstance(failures["closed"].error, CallbackCrashed)
+
+
+async def test_a_callback_that_forks_answers_once() -> None:
+    words = {"fork": "fork"} | {f"page-{n}": "nothing" for n in range(20)}
+    assert await crawl(words) == (sorted(words), {})
+
+
+async def test_a_worker_that_does_not_get_ready_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pool, "_START_S", 0.01)
+    items, failures = await crawl({"page": "nothing"})
+    assert items == []
+    assert "the last one didn't get ready within 0.01 s" in str(failures["page"].error)
+
+
+async def test_a_large_spider_does_not_keep_the_loop_until_a_worker_reads_it() -> None:
+    lags: list[float] = []
+
+    async def watch() -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + 0.01
+            await asyncio.sleep(0.01)
+            lags.append(loop.time() - due)
+
+    task = asyncio.create_task(watch())
+    lane = ProcessLane(SpiderRef.of(Hostile(log="/" + "x" * 4_000_000)), 1)
+    with pytest.raises(OSError, match="File name too long"):
+        await lane.run(None, respond("nothing", url=SITE))
+    await lane.aclose(patience_s=60)
+    task.cancel()
+    # A worker takes longer than that to start, let alone to import the spider.
+    assert statistics.median(lags) < 0.1
+
+
+def test_the_lanes_run_on_uvloop() -> None:
+    uvloop = pytest.importorskip("uvloop")
+    words = {"crash": "exit 3"} | {f"page-{n}": "nothing" for n in range(20)}
+
+    async def main() -> tuple[list[dict[str, Any]], Report]:
+        # Not by `crawl`: libuv keeps a descriptor in reserve.
+        transport = FakeTransport(pages(**words))
+        return await crawled(Hostile(start_urls=urls(*words)), transport=transport)
+
+    items, report = uvloop.run(main())
+    assert {item["path"] for item in items} == words.keys() - {"crash"}
+    assert [error.error for error in report.errors] == ["CallbackCrashed 3"]

@@ -275,7 +275,7 @@ async def test_a_keyboard_interrupt_in_a_callback_ends_the_program(tmp_path: Pat
 async def test_a_script_without_a_guard_is_told_to_write_one(tmp_path: Path) -> None:
     async with Site({"/": ""}) as site, program(tmp_path, NO_GUARD, site.url()) as script:
         ended = await script.end()
-    assert 'put scrapekit.run() below `if __name__ == "__main__":`' in ended.err
+    assert 'put what starts the crawl below `if __name__ == "__main__":`' in ended.err
     assert site.hits == ["/"]
     assert ended.out in ([], ["False 0"])
 

@@ -52,7 +52,7 @@ async def test_generated_starts_are_pulled_as_the_crawl_has_room(kind: type[Coun
     gate = asyncio.Event()
     async with Site({"*": held(gate)}) as site:
         spider = kind(start_urls=[site.url("/")])
-        settings = {"obey_robots": False, "concurrency": 4}
+        settings = {"obey_robots": False, "concurrency": 4, "adaptive": False}
         async with scrapekit.crawl(spider, settings=settings) as run:
             await site.until(lambda: site.in_flight == 4)
             await idle()

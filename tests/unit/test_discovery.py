@@ -125,7 +125,8 @@ def test_without_any_spider_a_name_leads_to_files() -> None:
         ("raise KeyError\n", "KeyError (broken.py:1)"),
         (f"{SHOP}Shop(colour=1)\n",
          ("SpiderError: spider 'shop' has no argument 'colour'; known: allowed_domains, name, "
-         "pipeline, settings, start_urls (broken.py:3)")),
+         "pipeline, settings, sitemap_rules, sitemap_since, sitemap_urls, start_urls "
+         "(broken.py:3)")),
         ("from . import base\n",
          ("ImportError: attempted relative import with no known parent package (broken.py:1); "
          "give a module of a package as package.module:Class")),

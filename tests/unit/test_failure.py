@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import json
 import traceback
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
@@ -189,11 +190,30 @@ async def test_what_would_do_more_than_fail_only_fails(raised: BaseException, te
     assert caught_error.value.__cause__ is raised
 
 
-@pytest.mark.parametrize("raised", [ValueError("x"), KeyboardInterrupt(), GeneratorExit()])
+@pytest.mark.parametrize("raised", [ValueError("x"), KeyboardInterrupt()])
 async def test_what_is_ours_to_see_comes_out_as_it_is(raised: BaseException) -> None:
     with pytest.raises(type(raised)) as caught_error, contained("parse"):
         raise raised
     assert caught_error.value is raised
+
+
+async def test_a_generator_exit_of_its_own_is_a_failure() -> None:
+    with pytest.raises(UsageError, match="parse raised GeneratorExit"), contained("parse"):
+        raise GeneratorExit
+
+
+def test_closing_a_coroutine_is_none() -> None:
+    class Never:
+        def __await__(self) -> Generator[None, None, None]:
+            yield
+
+    async def work() -> None:
+        with contained("parse"):
+            await Never()
+
+    coroutine = work()
+    coroutine.send(None)
+    coroutine.close()
 
 
 async def test_a_cancellation_from_outside_is_no_failure() -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import functools
+import sys
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from scrapekit.errors import NotAResult
+from scrapekit.errors import NotAResult, UsageError
 from scrapekit.lanes.drain import drain, drain_async
 from scrapekit.messages import Request, Response
 
@@ -277,3 +278,28 @@ def test_a_callable_without_code_has_no_line() -> None:
     with pytest.raises(NotAResult) as caught:
         run(WithoutCode())
     assert caught.value.where == ""
+
+
+def endless(response: Response) -> Iterator[Any]:
+    while True:
+        yield ITEM
+
+
+async def endless_async(response: Response) -> AsyncIterator[Any]:
+    while True:
+        yield ITEM
+
+
+async def test_a_callback_without_end_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["scrapekit.lanes.drain"], "_MOST", 5_000)
+    told = r"endless.* produced more than 5,000 results for one page; does it never end\?"
+    with pytest.raises(UsageError, match=told):
+        run(endless)
+    with pytest.raises(UsageError, match=told):
+        await run_async(endless_async)
+
+
+async def test_an_async_callback_that_never_waits_can_be_timed_out() -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await run_async(endless_async)

@@ -7,7 +7,7 @@ import os
 import pickle
 import socket
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -191,6 +191,13 @@ async def test_nothing_is_started_before_it_is_needed() -> None:
         made.let_in()
 
 
+def made(make: Callable[[], ProcessLane]) -> Callable[[], Awaitable[ProcessLane]]:
+    async def make_processes() -> ProcessLane:
+        return make()
+
+    return make_processes
+
+
 class Notes:
     def __init__(self) -> None:
         self.costs: list[tuple[str, str]] = []
@@ -205,7 +212,7 @@ async def test_the_lanes_note_each_callback_with_its_cost(threads: Executor) -> 
     spider = Computing()
     lanes = Lanes(
         threads=2,
-        make_processes=lambda: ProcessLane(SpiderRef.of(spider), 1, executor=threads),
+        make_processes=made(lambda: ProcessLane(SpiderRef.of(spider), 1, executor=threads)),
         note=notes.note,
         count=notes.counts.append,
     )
@@ -244,7 +251,7 @@ async def test_the_lanes_note_each_callback_with_its_cost(threads: Executor) -> 
 
 
 async def test_a_generator_is_run_to_its_end_in_one_go(monkeypatch: pytest.MonkeyPatch) -> None:
-    lanes = Lanes(threads=4, make_processes=lambda: pytest.fail("no"), note=lambda *_: None)
+    lanes = Lanes(threads=4, make_processes=made(lambda: pytest.fail("no")), note=lambda *_: None)
     seen: list[int] = []
 
     def parse(response: Response) -> Iterator[dict[str, int]]:
@@ -270,7 +277,7 @@ async def test_a_callback_that_takes_too_long_is_given_up_in_each_lane() -> None
     release = threading.Event()
     notes = Notes()
     lanes = Lanes(
-        threads=1, make_processes=lambda: pytest.fail("no"), note=notes.note, timeout_s=0.005
+        threads=1, make_processes=made(lambda: pytest.fail("no")), note=notes.note, timeout_s=0.005
     )
 
     def block(response: Response) -> None:

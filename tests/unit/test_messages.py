@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import functools
 import json
+import math
 import pickle
 from collections.abc import Callable
 from typing import Any
@@ -550,3 +551,64 @@ class TestResponse:
 
     def test_repr_is_short(self) -> None:
         assert repr(page("<p>")) == f"<Response 200 {URL} 3 bytes>"
+
+
+class TestDates:
+    def test_a_request_has_no_date_by_default(self) -> None:
+        request = Request("https://shop.test/")
+        assert (request.when, request.not_before_s, request.delay_s) == (None, 0.0, 0.0)
+        assert Request("https://shop.test/", not_before_s=0, delay_s=0) == request
+        assert request.filed_at(100.0) is request
+
+    def test_a_delay_becomes_a_date_when_it_is_filed(self) -> None:
+        request = Request("https://shop.test/", delay_s=5, meta={"a": 1}).at_depth(3)
+        filed = request.filed_at(100.0)
+        assert (filed.not_before_s, filed.delay_s, filed.depth) == (105.0, 0.0, 3)
+        assert filed.meta == {"a": 1}
+        assert filed.filed_at(200.0) is filed
+
+    @pytest.mark.parametrize(("date", "due"), [(103.0, 105.0), (107.0, 107.0)])
+    def test_of_a_date_and_a_delay_the_later_counts(self, date: float, due: float) -> None:
+        request = Request("https://shop.test/", not_before_s=date, delay_s=5.0)
+        assert request.filed_at(100.0).not_before_s == due
+
+    def test_dates_survive_copies_and_pickling(self) -> None:
+        request = Request("https://shop.test/", not_before_s=7.0, delay_s=5.0)
+        assert request.replace(priority=1).when == request.when
+        assert request.replace(delay_s=0.0).when == (7.0, 0.0)
+        assert request.at_depth(2).when == request.when
+        assert pickle.loads(pickle.dumps(request)) == request
+
+    @pytest.mark.parametrize("value", [-1, math.inf, math.nan, "5", None])
+    @pytest.mark.parametrize("name", ["not_before_s", "delay_s"])
+    def test_what_is_no_time_is_told(self, name: str, value: Any) -> None:
+        with pytest.raises(UsageError, match=f"{name} is a number of seconds"):
+            Request("https://shop.test/", **{name: value})
+
+
+class TestNofollow:
+    @pytest.mark.parametrize(
+        ("headers", "page", "is_nofollow"),
+        [
+            ({}, "<p>", False),
+            ({"X-Robots-Tag": "nofollow"}, "<p>", True),
+            ({"x-robots-tag": "noindex"}, "<p>", False),
+            ({}, "<meta name=ROBOTS content='noindex, nofollow'>", True),
+            ({}, "<meta content=none name=robots>", True),
+            ({}, "<meta name=robots content=noindex>", False),
+            ({}, "<meta name=otherbot content=nofollow>", False),
+            ({}, "<meta name=robots>", False),
+        ],
+    )
+    def test_header_and_meta_are_heeded(
+        self, headers: dict[str, str], page: str, is_nofollow: bool
+    ) -> None:
+        body = f"{page}<a href=/a>".encode()
+        response = Response("https://shop.test/", 200, headers, body)
+        assert response.is_nofollow is is_nofollow
+        assert bool(response.follow_all(skip_nofollow=True)) is not is_nofollow
+        assert len(response.follow_all()) == 1
+
+    def test_each_line_of_a_repeated_header_counts(self) -> None:
+        lines = CIMultiDict([("X-Robots-Tag", "noindex"), ("X-Robots-Tag", "nofollow")])
+        assert Response("https://shop.test/", 200, lines).is_nofollow

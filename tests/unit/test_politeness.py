@@ -1,16 +1,23 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from scrapekit.limits import Limits, Rate
 from scrapekit.politeness import Politeness
+from scrapekit.standing import OriginState, SharedLimits
 
 
-def polite(*, concurrency: int = 8, delay_s: float = 0.0, shy: bool = False) -> Politeness:
-    return Politeness(concurrency=concurrency, delay_s=delay_s, shy=shy)
+def polite(
+    *, concurrency: int = 8, delay_s: float = 0.0, shared: SharedLimits | None = None, **more: Any
+) -> Politeness:
+    limits = Limits(concurrency, delay_s, **more)
+    return Politeness(lambda _name: limits, shared=shared, dice=lambda: 0.5)
 
 
 def take(politeness: Politeness, now: float) -> str | None:
@@ -116,34 +123,6 @@ def test_a_held_origin_waits_even_if_it_could_go_before() -> None:
     assert politeness.pick(30.0) == "a"
 
 
-def test_what_was_not_sent_costs_no_delay() -> None:
-    politeness = polite(delay_s=10.0)
-    politeness.book("a", 0, 0.0, now=100.0)
-    assert take(politeness, 100.0) == "a"
-    politeness.finished("a", 101.0)
-    politeness.book("a", 0, 0.0, now=110.0)
-    assert take(politeness, 110.0) == "a"
-    politeness.unsent("a", 110.0)
-    assert politeness.book("a", 0, 0.0, now=110.0)
-    assert take(politeness, 110.0) == "a"
-    assert not politeness.book("a", 0, 0.0, now=119.0)
-    assert politeness.next_date() == 120.0
-
-
-def test_what_was_not_sent_takes_back_no_later_request_and_no_hold() -> None:
-    politeness = polite(delay_s=10.0)
-    politeness.book("a", 0, 0.0, now=100.0)
-    take(politeness, 100.0)
-    politeness.hold("a", 105.0)
-    politeness.unsent("a", 100.0)
-    politeness.book("a", 0, 0.0, now=100.0)
-    assert politeness.next_date() == 105.0
-    assert take(politeness, 105.0) == "a"
-    politeness.unsent("a", 100.0)
-    politeness.book("a", 0, 0.0, now=105.0)
-    assert politeness.next_date() == 115.0
-
-
 def test_a_second_hold_never_shortens_the_first() -> None:
     politeness = polite()
     politeness.hold("a", 30.0)
@@ -161,19 +140,6 @@ def test_a_held_origin_keeps_its_priority() -> None:
     assert [politeness.pick(30.0), politeness.pick(30.0)] == ["a", "b"]
 
 
-def test_a_crawl_delay_counts_from_the_request_before_it_was_known() -> None:
-    politeness = polite()
-    politeness.book("a", 0, 0.0, now=100.0)
-    take(politeness, 100.0)
-    politeness.book("a", 0, 0.0, now=100.0)
-    politeness.slow_down("a", 10.0)
-    assert politeness.pick(101.0) is None
-    assert politeness.next_date() == 110.0
-    assert take(politeness, 110.0) == "a"
-    politeness.book("a", 0, 0.0, now=110.0)
-    assert politeness.next_date() == 120.0
-
-
 def test_a_crawl_delay_never_shortens_the_setting() -> None:
     politeness = polite(delay_s=10.0)
     politeness.slow_down("a", 2.0)
@@ -183,53 +149,126 @@ def test_a_crawl_delay_never_shortens_the_setting() -> None:
     assert politeness.next_date() == 110.0
 
 
-def test_a_crawl_delay_outlives_the_requests() -> None:
+def test_a_crawl_delay_counts_from_the_next_request_on() -> None:
     politeness = polite()
     politeness.slow_down("a", 10.0)
     politeness.book("a", 0, 0.0, now=100.0)
     take(politeness, 100.0)
     politeness.finished("a", 500.0)
     politeness.book("a", 0, 0.0, now=501.0)
-    take(politeness, 501.0)
+    assert take(politeness, 501.0) == "a"
     politeness.book("a", 0, 0.0, now=502.0)
     assert politeness.next_date() == 511.0
 
 
-def test_who_is_shy_sends_one_request_until_the_origin_is_met() -> None:
-    politeness = polite(shy=True)
-    politeness.book("a", 0, 0.0, now=1.0)
-    take(politeness, 1.0)
-    assert not politeness.book("a", 0, 0.0, now=1.0)
-    politeness.meet("a")
-    assert politeness.book("a", 0, 0.0, now=1.0)
-    assert take(politeness, 1.0) == "a"
-    politeness.book("b", 0, 0.0, now=1.0)
-    assert take(politeness, 1.0) == "b"
-    assert not politeness.book("b", 0, 0.0, now=1.0)
+def test_jitter_makes_delays_longer_and_never_shorter() -> None:
+    politeness = polite(delay_s=10.0, delay_jitter=0.4)
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    assert politeness.next_date() == 112.0
 
 
-def test_who_was_met_stays_met() -> None:
-    politeness = polite(shy=True)
-    politeness.meet("a")
-    for _ in range(2):
-        politeness.book("a", 0, 0.0, now=1.0)
-        take(politeness, 1.0)
-    politeness.finished("a", 1.0)
-    politeness.finished("a", 1.0)
-    politeness.book("a", 0, 0.0, now=1.0)
-    take(politeness, 1.0)
-    assert politeness.book("a", 0, 0.0, now=1.0)
+@pytest.mark.parametrize("of_site", [True, False])
+def test_a_rate_bounds_the_requests_in_any_span_of_its_length(of_site: bool) -> None:
+    rate = Rate(3, 60.0)
+    politeness = polite() if of_site else polite(rate=rate)
+    if of_site:
+        politeness.slow_down("a", 0.0, rate)
+    starts = []
+    now = 100.0
+    for _ in range(9):
+        politeness.book("a", 0, 0.0, now)
+        while take(politeness, now) is None:
+            date = politeness.next_date()
+            assert date is not None
+            now = date
+        starts.append(now)
+        politeness.finished("a", now)
+        now += 7
+    assert starts[:4] == [100, 107, 114, 160]
+    assert all(later - earlier >= 60 for earlier, later in zip(starts, starts[3:], strict=False))
+
+
+def test_what_was_not_sent_costs_no_delay() -> None:
+    politeness = polite(delay_s=10.0, rate=Rate(2, 100.0))
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.finished("a", 101.0)
+    for _ in range(5):
+        politeness.book("a", 0, 0.0, now=110.0)
+        assert take(politeness, 110.0) == "a"
+        politeness.unsent("a", 110.0)
+        politeness.finished("a", 110.0)
+    politeness.book("a", 0, 0.0, now=110.0)
+    assert take(politeness, 110.0) == "a"
+
+
+def test_crawls_that_share_limits_never_exceed_them_together() -> None:
+    shared = SharedLimits()
+    told: list[str] = []
+    limits = Limits(2, 0.0)
+    one = Politeness(lambda _: limits, shared=shared, freed=told.append)
+    other = Politeness(lambda _: limits, shared=shared, freed=told.append)
+    one.book("a", 0, 0.0, now=1.0)
+    other.book("a", 0, 0.0, now=1.0)
+    assert take(one, 1.0) == "a"
+    assert take(other, 1.0) == "a"
+    assert not one.book("a", 0, 0.0, now=1.0)
+    other.finished("a", 2.0)
+    assert told == ["a"]
+    assert one.book("a", 0, 0.0, now=2.0)
+    assert other.book("a", 0, 0.0, now=2.0)
+    assert take(other, 2.0) == "a"
+    # It was booked, and the other one was quicker.
+    assert take(one, 2.0) is None
+    one.finished("a", 3.0)
+    assert told == ["a"]
+
+
+def test_crawls_that_share_limits_share_dates() -> None:
+    shared = SharedLimits()
+    one, other = polite(delay_s=10.0, shared=shared), polite(delay_s=1.0, shared=shared)
+    for politeness in (one, other):
+        politeness.book("a", 0, 0.0, now=100.0)
+    assert take(one, 100.0) == "a"
+    assert take(other, 100.0) is None
+    assert other.next_date() == 110.0
+    other.hold("a", 200.0)
+    one.book("a", 0, 0.0, now=100.0)
+    assert one.next_date() == 200.0
+
+
+def test_what_is_known_of_an_origin_can_be_handed_out_and_taken_back() -> None:
+    politeness = polite(adaptive=True)
+    politeness.slow_down("a", 10.0, Rate(3, 60.0))
+    for began in (1.0, 2.0):
+        politeness.book("a", 0, 0.0, now=began)
+        take(politeness, began)
+        politeness.overloaded("a", politeness.number("a"), began + 0.5, "status 429", spoke=True)
+        politeness.finished("a", began + 0.5)
+    politeness.hold("a", 77.0)
+    politeness.book("plain", 0, 0.0, now=1.0)
+    states = list(politeness.states(3.0))
+    again = polite(adaptive=True)
+    for state in msgspec.convert(msgspec.to_builtins(states), list[OriginState]):
+        again.restore(state)
+    assert list(again.states(3.0)) == states
+    assert [state.origin for state in states] == ["a"]
+    again.book("a", 0, 0.0, now=5.0)
+    assert again.next_date() == 77.0
 
 
 def test_origins_of_which_nothing_is_left_to_know_are_forgotten() -> None:
     politeness = polite()
-    for number in range(100):
+    for number in range(1000):
         politeness.book(f"o{number}", 0, 0.0, now=1.0)
-    for _ in range(100):
+    for _ in range(1000):
         name = take(politeness, 1.0)
         assert name is not None
         politeness.finished(name, 2.0)
-    assert repr(politeness) == "<Politeness origins=0 ready=0 dated=0>"
+    # Some are kept for the report.
+    assert repr(politeness) == "<Politeness origins=200 ready=0 dated=0>"
 
 
 def test_a_date_of_an_origin_that_was_forgotten_and_came_back_is_void() -> None:
@@ -314,6 +353,8 @@ class OneOrigin:
         self.started_at = -math.inf
         self.held_until = -math.inf
         self.delay_s = 0.0
+        self.site_delay_s = 0.0
+        """The delay from the next request on."""
 
     @property
     def free_at(self) -> float:
@@ -332,15 +373,16 @@ class ScanningModel(RuleBasedStateMachine):
 
     dated = False
 
-    @initialize(limit=st.integers(1, 3), delay=small, shy=st.booleans())
-    def start(self, limit: int, delay: int, shy: bool) -> None:
+    @initialize(limit=st.integers(1, 3), delay=small)
+    def start(self, limit: int, delay: int) -> None:
         self.limit = limit
         self.now = 100.0
-        self.politeness = polite(concurrency=limit, delay_s=float(delay), shy=shy)
+        self.politeness = polite(concurrency=limit, delay_s=float(delay))
         self.origins = {name: OneOrigin() for name in NAMES}
         for origin in self.origins.values():
             origin.delay_s = float(delay)
-            origin.limit = 1 if shy else limit
+            origin.limit = limit
+            origin.site_delay_s = float(delay)
 
     def book(self, name: str) -> None:
         head = self.origins[name].head(self.now)
@@ -381,6 +423,7 @@ class ScanningModel(RuleBasedStateMachine):
         origin.requests.remove(head)
         origin.in_flight += 1
         origin.started_at = self.now
+        origin.delay_s = origin.site_delay_s
         self.politeness.started(name, self.now)
         self.book(name)
 
@@ -402,17 +445,8 @@ class ScanningModel(RuleBasedStateMachine):
     @rule(name=names, delay=small)
     def slow_down(self, name: str, delay: int) -> None:
         origin = self.origins[name]
-        if not origin.in_flight and origin.started_at > -math.inf:
-            # The first page of an origin is what makes its robots.txt known, not a later one.
-            return
-        origin.delay_s = max(origin.delay_s, float(delay))
+        origin.site_delay_s = max(origin.site_delay_s, float(delay))
         self.politeness.slow_down(name, float(delay))
-
-    @rule(name=names)
-    def meet(self, name: str) -> None:
-        self.origins[name].limit = self.limit
-        self.politeness.meet(name)
-        self.book(name)
 
     @rule(seconds=small)
     def advance(self, seconds: int) -> None:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import pytest
 from aiohttp import web
@@ -19,6 +20,7 @@ from aiohttp.test_utils import TestServer
 import scrapekit
 from scrapekit.cli import crawl, exits
 from scrapekit.importing import import_file
+from scrapekit.messages import Request, Response
 from scrapekit.testing import FakeTransport
 from tests import readme
 from tests.programs import EXAMPLES, ROOT, run
@@ -74,7 +76,8 @@ def first_cells(heading: str) -> str:
 
 def test_every_block_is_tested_here() -> None:
     notes = [block.note for block in readme.blocks("python")]
-    assert notes == [f"file: {name}.py" for name in ("quotes", "embedded", "lanes", "test_quotes")]
+    names = ("quotes", "embedded", "lanes", "orders", "catalogue", "test_quotes")
+    assert notes == [f"file: {name}.py" for name in names]
     assert [block.note for block in readme.blocks("console")] == [
         "run",
         "not run: it is what runs this",
@@ -161,6 +164,45 @@ async def test_callbacks_run_in_the_lanes_that_their_comments_name(folder: Path)
         "parse_product": "thread",
         "parse_reviews": "process",
     }
+
+
+async def test_the_login_keeps_two_people_apart(folder: Path) -> None:
+    def log_in(request: Request) -> Response:
+        user = dict(parse_qsl(request.body.decode()))["user"]
+        headers = {"Location": "/orders", "Set-Cookie": f"user={user}; Path=/"}
+        return Response(request.url, 303, headers)
+
+    def orders(request: Request) -> str:
+        return f"<li class=order>{request.headers['Cookie']}</li>"
+
+    shop = "https://shop.example"
+    form = '<form id="login" method="post" action="/in"><input name="user"><input name="password">'
+    web = FakeTransport(
+        {f"{shop}/login": form, f"{shop}/in": log_in, f"{shop}/orders": orders},
+    )
+    items = await scrapekit.collect(import_file(folder / "orders.py").Orders(), transport=web)
+    assert {item["who"]: item["orders"] for item in items} == {
+        "ann": ["user=ann"],
+        "bob": ["user=bob"],
+    }
+
+
+async def test_the_catalogue_follows_its_sitemaps(folder: Path) -> None:
+    shop = "https://shop.example"
+    old = "<lastmod>2025-12-31</lastmod>"
+    urls = "".join(
+        f"<url><loc>{shop}{path}</loc>{lastmod}</url>"
+        for path, lastmod in (("/products/1", ""), ("/products/2", old), ("/about", ""))
+    )
+    web = FakeTransport(
+        {
+            f"{shop}/robots.txt": f"Sitemap: {shop}/map.xml".encode(),
+            f"{shop}/map.xml": f"<urlset>{urls}</urlset>".encode(),
+            f"{shop}/products/1": "<h1>Tea</h1>",
+        }
+    )
+    spider = import_file(folder / "catalogue.py").Catalogue()
+    assert await scrapekit.collect(spider, transport=web) == [{"product": "Tea"}]
 
 
 async def test_the_tests_of_the_spider_pass(folder: Path) -> None:

@@ -22,7 +22,14 @@ from scrapekit.errors import (
     RobotsUnavailable,
     UsageError,
 )
-from scrapekit.retry import decide, is_passing, parse_retry_after, wished_delay_s
+from scrapekit.retry import (
+    RetryBudget,
+    decide,
+    is_passing,
+    overload_sign,
+    parse_retry_after,
+    wished_delay_s,
+)
 from scrapekit.settings import Settings
 
 NOW = 1_000_000.0
@@ -100,6 +107,11 @@ def test_only_idempotent_methods_are_repeated(method: str, repeated: bool) -> No
     assert (again(method=method) is not None) is repeated
 
 
+def test_other_methods_are_repeated_if_the_settings_say_so() -> None:
+    assert again(method="POST", retry_methods=("POST",)) is not None  # type: ignore[arg-type]
+    assert again(method="PATCH", retry_methods=("POST",)) is None  # type: ignore[arg-type]
+
+
 def test_after_the_retries_it_is_given_up() -> None:
     assert [again(tries=tries, retries=2) is None for tries in (1, 2, 3, 4)] == [
         False,
@@ -141,6 +153,12 @@ def test_a_wished_delay_is_bounded() -> None:
 def test_a_wish_does_not_make_a_lasting_error_pass() -> None:
     assert again(status(404, "1")) is None
     assert wished_delay_s(status(404, "1"), NOW) == 1.0
+
+
+def test_a_robots_txt_may_wish_as_well() -> None:
+    unavailable = RobotsUnavailable("status 503", url=URL, retry_after="7")
+    assert wished_delay_s(unavailable, NOW) == 7.0
+    assert again(unavailable, random=0.0) == 7.0
 
 
 def test_only_statuses_wish() -> None:
@@ -220,3 +238,57 @@ def test_a_retry_is_never_in_the_past_and_never_too_late(
     assert -1e-6 <= wait <= most + 1e-6
     if wish is not None:
         assert wait >= min(wish, most) - 1e-6
+
+
+@pytest.mark.parametrize(
+    ("error", "sign"),
+    [
+        (FetchTimeout("x", url=URL, phase="connect", after_s=1), "a timeout"),
+        (ConnectError("x"), "a broken connection"),
+        (BodyTruncated("x"), "a body cut off"),
+        (BodyTooLarge("x", url=URL, limit_bytes=1), None),
+        (BodyUndecodable("x"), None),
+        (RedirectError("x"), None),
+        (ValueError("x"), None),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_may_come_of_asking_too_much(error: Exception, sign: str | None) -> None:
+    assert overload_sign(error) == sign
+
+
+def test_a_dying_site_gets_so_many_retries_and_no_more() -> None:
+    budget = RetryBudget()
+    assert sum(budget.take("a") for _ in range(1_000)) == RetryBudget.START
+    assert budget.take("b")
+
+
+def test_pages_that_come_earn_retries_up_to_a_bound() -> None:
+    budget = RetryBudget()
+    while budget.take("a"):
+        pass
+    for _ in range(20):
+        budget.came("a")
+    assert sum(budget.take("a") for _ in range(100)) == 20 * RetryBudget.PER_PAGE
+    for _ in range(100_000):
+        budget.came("a")
+    assert sum(budget.take("a") for _ in range(1_000)) == RetryBudget.MOST
+
+
+def test_an_origin_that_never_failed_costs_no_memory() -> None:
+    budget = RetryBudget()
+    for number in range(100):
+        budget.came(f"o{number}")
+    assert repr(budget) == "<RetryBudget origins=0>"
+
+
+@given(st.lists(st.booleans(), max_size=500))
+def test_no_more_retries_than_were_earned(moves: list[bool]) -> None:
+    budget, taken, came = RetryBudget(), 0, 0
+    for is_page in moves:
+        if is_page:
+            budget.came("a")
+            came += 1
+        else:
+            taken += budget.take("a")
+        assert taken <= RetryBudget.START + RetryBudget.PER_PAGE * came

@@ -4,11 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrapekit.errors import RobotsUnavailable
 from scrapekit.robots import (
     ALLOW_ALL,
+    FRESH_S,
     MAX_BYTES,
     Reading,
     Robots,
+    RobotsBook,
     decode,
     product_token,
     reading_of_status,
@@ -119,6 +122,81 @@ def test_the_product_token_is_what_a_robots_txt_calls_us(user_agent: str, token:
     assert product_token(user_agent) == token
 
 
+@pytest.mark.parametrize(
+    ("value", "rate"),
+    [
+        ("1/5", (1, 5.0)),
+        ("30/1m", (30, 60.0)),
+        ("2/1h 0900-1700", (2, 3600.0)),
+        ("1/0", None),
+        ("0/5", None),
+        ("fast", None),
+        ("", None),
+    ],
+)
+def test_a_request_rate_is_so_many_requests_in_so_many_seconds(
+    value: str, rate: tuple[int, float] | None
+) -> None:
+    assert robots("User-agent: *", f"Request-rate: {value}").rate == rate
+    assert robots("User-agent: other", f"Request-rate: {value}").rate is None
+
+
+def test_sitemaps_are_offered_as_urls_that_can_be_fetched() -> None:
+    rules = robots(
+        "Sitemap: https://shop.test/a.xml",
+        "User-agent: *",
+        "Disallow: /",
+        "sitemap: /b.xml",
+        "Sitemap: ftp://shop.test/c.xml",
+        "Sitemap: http://[",
+        "Sitemap: https://shop.test/a.xml",
+    )
+    assert rules.sitemaps(f"{HOST}/robots.txt") == [f"{HOST}/a.xml", f"{HOST}/b.xml"]
+    assert ALLOW_ALL.sitemaps(f"{HOST}/robots.txt") == []
+    assert rules.sitemaps("nonsense") == []
+
+
+NOW = 1_000_000.0
+
+
+def test_the_book_knows_what_was_read_for_a_day() -> None:
+    book = RobotsBook("scrapekit/1")
+    assert book.unknown(HOST, NOW)
+    book.learn(HOST, "User-agent: *\nDisallow: /b\nSitemap: /s.xml", NOW)
+    assert not book.unknown(HOST, NOW + FRESH_S - 1)
+    assert book.unknown(HOST, NOW + FRESH_S)
+    assert book.allows(HOST, f"{HOST}/a")
+    assert not book.allows(HOST, f"{HOST}/b")
+    assert book.sitemaps(HOST) == [f"{HOST}/s.xml"]
+    assert book.sitemaps("http://other.test") == []
+    assert list(book.known()) == [(HOST, "User-agent: *\nDisallow: /b\nSitemap: /s.xml", NOW)]
+
+
+def test_the_book_lets_nothing_be_fetched_where_nobody_can_say() -> None:
+    book = RobotsBook("scrapekit")
+    book.close(HOST, "status 500", NOW + 60)
+    with pytest.raises(RobotsUnavailable, match="status 500"):
+        book.allows(HOST, f"{HOST}/a")
+    assert not book.unknown(HOST, NOW + 59)
+    assert book.unknown(HOST, NOW + 60)
+    assert list(book.known()) == []
+    assert book.sitemaps(HOST) == []
+
+
+def test_an_old_robots_txt_is_better_than_none() -> None:
+    book = RobotsBook("scrapekit")
+    book.learn(HOST, "User-agent: *\nDisallow: /b", NOW)
+    book.close(HOST, "status 500", NOW + FRESH_S + 60)
+    assert not book.unknown(HOST, NOW + FRESH_S + 59)
+    assert not book.allows(HOST, f"{HOST}/b")
+    assert book.allows(HOST, f"{HOST}/a")
+
+
+def test_missing_files_share_their_rules() -> None:
+    book = RobotsBook("scrapekit")
+    assert book.learn(HOST, "", NOW) is book.learn("http://other.test", " \n", NOW) is ALLOW_ALL
+
+
 def test_the_file_is_utf_8_with_or_without_a_mark() -> None:
     assert decode("\ufeffUser-agent: *\nDisallow: /ä".encode()) == "User-agent: *\nDisallow: /ä"
     assert decode(b"\xff\xfe") == "\ufffd\ufffd"
@@ -169,3 +247,5 @@ def test_no_file_agent_or_url_is_an_error(lines: list[str], agent: str, path: st
     rules = Robots("\n".join(lines), agent)
     assert rules.allows(f"{HOST}/{path}") in (True, False)
     assert rules.delay_s >= 0.0
+    assert rules.rate is None or min(rules.rate) > 0
+    assert rules.sitemaps(HOST) is not None

@@ -7,9 +7,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scrapekit.begun import MAX_HOPS, Errand
 from scrapekit.clock import ManualClock
-from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.frontier.base import Hop, Lease, Outcome
 from scrapekit.frontier.memory import MemoryFrontier
+from scrapekit.limits import Limits
 from scrapekit.messages import Request
 from scrapekit.politeness import Politeness
 from scrapekit.scheduler import Scheduler
@@ -27,15 +29,20 @@ class Bench:
         delay_s: float = 0.0,
         backlog: int = 1000,
         max_pages: int | None = None,
-        shy: bool = False,
+        obey: bool = False,
     ) -> None:
         self.clock = ManualClock(START)
         self.frontier = MemoryFrontier()
         self.grown: list[int] = []
+        self.known: set[str] = set()
+        """Origins whose robots.txt is known, if it is obeyed."""
+        limits = Limits(concurrency, delay_s)
+        self.politeness = Politeness(lambda _: limits)
         self.scheduler = Scheduler(
             self.frontier,
-            Politeness(concurrency=concurrency, delay_s=delay_s, shy=shy),
+            self.politeness,
             self.clock,
+            unknown=(lambda origin: origin not in self.known) if obey else None,
             grow=self.grown.append,
             backlog=backlog,
             max_pages=max_pages,
@@ -45,15 +52,25 @@ class Bench:
         return await self.scheduler.add([Request(url, **options) for url in urls])
 
     async def lease(self) -> Lease:
-        """The next request, which is there already."""
+        """The next request, which is there already, and is sent."""
         task = self.ask()
         await settle()
         assert task.done()
         lease = task.result()
-        assert lease is not None
+        assert isinstance(lease, Lease)
+        lease.sent = True
         return lease
 
-    def ask(self) -> asyncio.Task[Lease | None]:
+    async def errand(self) -> Errand:
+        """The same for a robots.txt."""
+        task = self.ask()
+        await settle()
+        assert task.done()
+        errand = task.result()
+        assert isinstance(errand, Errand)
+        return errand
+
+    def ask(self) -> asyncio.Task[Lease | Errand | None]:
         return asyncio.create_task(self.scheduler.next())
 
     async def commit(self, lease: Lease, *urls: str) -> None:
@@ -72,9 +89,9 @@ async def cancel(*tasks: asyncio.Task[Any]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def url_of(task: asyncio.Task[Lease | None]) -> str:
+def url_of(task: asyncio.Task[Lease | Errand | None]) -> str:
     lease = task.result()
-    assert lease is not None
+    assert isinstance(lease, Lease)
     return lease.request.url
 
 
@@ -220,47 +237,195 @@ async def test_a_held_origin_is_left_alone_until_its_date() -> None:
     assert url_of(waiting) == "http://a.test/2"
 
 
-async def test_a_crawl_delay_counts_from_the_request_that_is_on_its_way() -> None:
-    bench = Bench()
-    await bench.add("http://a.test/1", "http://a.test/2")
+def hop(url: str) -> Hop:
+    return Hop(Request(url), ("http://a.test/1",))
+
+
+async def test_a_redirect_waits_for_the_turn_of_its_origin_and_holds_no_slot() -> None:
+    bench = Bench(concurrency=1, delay_s=10.0)
+    await bench.add("http://a.test/1", "http://b.test/1")
+    first, busy = await bench.lease(), await bench.lease()
+    await bench.scheduler.forward(first, hop("http://b.test/2"))
+    assert (bench.scheduler.hops, bench.frontier.leased) == (1, 2)
+    await bench.add("http://a.test/3")
+    waiting = bench.ask()
+    bench.clock.advance(10)
+    await settle()
+    # The origin it came from goes on, that of the redirect is still busy.
+    assert url_of(waiting) == "http://a.test/3"
+    waiting = bench.ask()
+    await bench.commit(busy)
+    await settle()
+    lease = waiting.result()
+    assert lease is first
+    assert lease.turn == "http://b.test"
+    await bench.commit(lease)
+    assert (bench.scheduler.hops, bench.frontier.leased) == (0, 1)
+
+
+async def test_a_redirect_within_an_origin_keeps_the_delay() -> None:
+    bench = Bench(delay_s=10.0)
+    await bench.add("http://a.test/1")
     lease = await bench.lease()
-    bench.scheduler.slow_down(lease.origin, 5.0)
+    await bench.scheduler.forward(lease, hop("http://a.test/2"))
+    waiting = bench.ask()
+    bench.clock.advance(9.5)
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(0.5)
+    await settle()
+    assert waiting.result() is lease
+
+
+async def test_what_has_begun_goes_before_what_is_new() -> None:
+    bench = Bench(concurrency=1)
+    await bench.add("http://a.test/1", "http://a.test/2", priority=5)
+    lease = await bench.lease()
+    await bench.scheduler.forward(lease, hop("http://a.test/3"))
+    assert await bench.lease() is lease
+
+
+async def test_a_redirect_goes_on_when_no_further_page_may_be_handed_out() -> None:
+    bench = Bench(max_pages=1)
+    await bench.add("http://a.test/1", "http://b.test/1", "http://b.test/2")
+    lease = await bench.lease()
+    await bench.scheduler.forward(lease, hop("http://b.test/3"))
+    assert await bench.lease() is lease
     waiting = bench.ask()
     await settle()
     assert not waiting.done()
-    bench.clock.advance(5)
+    # It was no page after all, so another one may go.
+    await bench.scheduler.commit(Outcome(lease), is_page=False)
+    await settle()
+    assert url_of(waiting) == "http://b.test/1"
+
+
+async def test_an_origin_passed_over_while_no_page_was_left_gets_its_turn_later() -> None:
+    bench = Bench(max_pages=2)
+    await bench.add(*(f"http://{o}.test/1" for o in "abc"))
+    first, second = await bench.lease(), await bench.lease()
+    await bench.scheduler.forward(first, hop("http://d.test/"))
+    assert await bench.lease() is first
+    await bench.scheduler.commit(Outcome(first), is_page=False)
+    assert (await bench.lease()).request.url == "http://c.test/1"
+    await bench.commit(second)
+
+
+async def test_a_page_whose_redirect_is_one_too_many_starts_over() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/1")
+    lease = await bench.lease()
+    bench.scheduler._begun.hops = MAX_HOPS
+    await bench.scheduler.forward(lease, hop("http://b.test/"))
+    bench.scheduler._begun.hops = 0
+    waiting = bench.ask()
+    bench.clock.advance(60)
+    await settle()
+    again = waiting.result()
+    assert isinstance(again, Lease)
+    assert (again.request.url, again.tries, again.hop) == ("http://a.test/1", 1, None)
+
+
+async def test_a_page_that_is_there_lets_the_next_one_go() -> None:
+    bench = Bench(concurrency=1)
+    await bench.add("http://a.test/1", "http://a.test/2")
+    lease = await bench.lease()
+    waiting = bench.ask()
+    await settle()
+    assert not waiting.done()
+    bench.scheduler.arrived(lease)
+    await settle()
+    assert url_of(waiting) == "http://a.test/2"
+    await bench.commit(lease)
+    assert bench.frontier.leased == 1
+
+
+async def test_robots_txt_is_asked_for_once_before_the_pages_of_its_origin() -> None:
+    bench = Bench(obey=True)
+    await bench.add("http://a.test/1", "http://a.test/2", "http://b.test/1")
+    first, second = await bench.errand(), await bench.errand()
+    assert [errand.hop.request.url for errand in (first, second)] == [
+        "http://a.test/robots.txt",
+        "http://b.test/robots.txt",
+    ]
+    tasks = [bench.ask() for _ in range(3)]
+    await settle()
+    assert not any(task.done() for task in tasks)
+    bench.known.add("http://a.test")
+    bench.scheduler.end_errand(first)
+    await settle()
+    assert [task.done() for task in tasks] == [True, True, False]
+    await cancel(*tasks)
+
+
+async def test_the_page_after_a_robots_txt_waits_for_the_delay() -> None:
+    bench = Bench(obey=True, delay_s=10.0)
+    await bench.add("http://a.test/1")
+    errand = await bench.errand()
+    bench.known.add("http://a.test")
+    bench.scheduler.end_errand(errand)
+    waiting = bench.ask()
+    bench.clock.advance(9.5)
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(0.5)
     await settle()
     assert waiting.done()
 
 
-async def test_an_origin_that_is_met_wakes_those_who_wait_for_it() -> None:
-    bench = Bench(shy=True)
-    await bench.add(*(f"http://a.test/{n}" for n in range(3)))
-    lease = await bench.lease()
-    tasks = [bench.ask() for _ in range(2)]
-    await settle()
-    assert not any(task.done() for task in tasks)
-    bench.scheduler.meet(lease.origin, 0.0)
-    await settle()
-    assert all(task.done() for task in tasks)
+async def test_robots_txt_files_that_redirect_to_each_others_origins_dont_wait_for_ever() -> None:
+    bench = Bench(obey=True, concurrency=1)
+    await bench.add("http://a.test/1", "http://b.test/1")
+    first, second = await bench.errand(), await bench.errand()
+    bench.scheduler.forward_errand(first, Hop(Request("http://b.test/robots.txt")))
+    bench.scheduler.forward_errand(second, Hop(Request("http://a.test/robots.txt")))
+    assert {await bench.errand(), await bench.errand()} == {first, second}
+    assert (first.turn, second.turn) == ("http://b.test", "http://a.test")
+    bench.known |= {"http://a.test", "http://b.test"}
+    bench.scheduler.end_errand(first)
+    bench.scheduler.end_errand(second)
+    assert {(await bench.lease()).origin for _ in range(2)} == bench.known
 
 
-async def test_an_origin_that_is_met_and_asks_for_a_delay_gets_it_from_the_first_page() -> None:
-    bench = Bench(shy=True)
-    await bench.add(*(f"http://a.test/{n}" for n in range(3)))
-    lease = await bench.lease()
-    tasks = [bench.ask() for _ in range(2)]
-    bench.clock.advance(3)
-    bench.scheduler.meet(lease.origin, 10.0)
-    done = []
-    for _ in range(3):
-        bench.clock.advance(9.5)
-        await settle()
-        done.append(sum(task.done() for task in tasks))
-    assert done == [0, 1, 1]
-    bench.clock.advance(9.5)
+async def test_a_robots_txt_that_is_tried_again_holds_its_origin_until_then() -> None:
+    bench = Bench(obey=True)
+    await bench.add("http://a.test/1")
+    errand = await bench.errand()
+    bench.scheduler.forward_errand(errand, errand.hop, due=START + 30)
+    waiting = bench.ask()
+    bench.clock.advance(29)
     await settle()
-    assert all(task.done() for task in tasks)
+    assert not waiting.done()
+    bench.clock.advance(1)
+    await settle()
+    assert waiting.result() is errand
+
+
+async def test_a_redirect_to_an_unknown_origin_waits_for_its_robots_txt() -> None:
+    bench = Bench(obey=True)
+    bench.known.add("http://a.test")
+    await bench.add("http://a.test/1")
+    lease = await bench.lease()
+    await bench.scheduler.forward(lease, hop("http://b.test/2"))
+    errand = await bench.errand()
+    assert errand.origin == "http://b.test"
+    bench.known.add("http://b.test")
+    bench.scheduler.end_errand(errand)
+    assert await bench.lease() is lease
+
+
+async def test_a_request_with_a_date_of_its_own_holds_up_no_other() -> None:
+    bench = Bench()
+    await bench.add("http://a.test/late", not_before_s=START + 30, priority=9)
+    await bench.add("http://a.test/now")
+    assert (await bench.lease()).request.url == "http://a.test/now"
+    waiting = bench.ask()
+    bench.clock.advance(29)
+    await settle()
+    assert not waiting.done()
+    bench.clock.advance(1)
+    await settle()
+    assert url_of(waiting) == "http://a.test/late"
 
 
 async def test_a_retry_is_a_date_and_leaves_the_slot_to_others() -> None:
@@ -277,7 +442,7 @@ async def test_a_retry_is_a_date_and_leaves_the_slot_to_others() -> None:
     bench.clock.advance(60)
     await settle()
     lease = again.result()
-    assert lease is not None
+    assert isinstance(lease, Lease)
     assert (lease.request.url, lease.tries) == ("http://a.test/1", 2)
 
 
@@ -362,13 +527,13 @@ async def test_a_page_that_is_tried_again_counts_once_for_max_pages() -> None:
     waiting = bench.ask()
     await settle()
     first = waiting.result()
-    assert first is not None
+    assert isinstance(first, Lease)
     waiting = bench.ask()
     await bench.scheduler.postpone(first, START + 60)
     bench.clock.advance(60)
     await settle()
     second = waiting.result()
-    assert second is not None
+    assert isinstance(second, Lease)
     assert second.tries == 2
     await bench.commit(second)
     assert await bench.scheduler.next() is None
@@ -502,7 +667,8 @@ class Crew:
 
     async def work(self) -> None:
         self.begun.add(asyncio.current_task())
-        while (lease := await self.bench.scheduler.next()) is not None:
+        while isinstance(lease := await self.bench.scheduler.next(), Lease):
+            lease.sent = True
             self.urls.append(lease.request.url)
             try:
                 await asyncio.sleep(0)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from scrapekit import _version
 from scrapekit.errors import SettingsError
-from scrapekit.settings import SETTINGS, Settings, changed, check, redact
+from scrapekit.settings import SETTINGS, DomainSettings, Settings, changed, check, redact
 
 A_YEAR_S = 31_536_000
 SECRET = "hunter2"  # nothing else in these tests contains it
@@ -26,6 +26,10 @@ DEFAULTS: dict[str, object] = {
     "concurrency": 32,
     "concurrency_per_origin": 8,
     "delay_s": 0.0,
+    "delay_jitter": 0.0,
+    "requests_per_minute": None,
+    "adaptive": True,
+    "domains": {},
     "timeout_s": 60.0,
     "connect_timeout_s": 10.0,
     "read_timeout_s": 30.0,
@@ -36,13 +40,22 @@ DEFAULTS: dict[str, object] = {
     "retries": 2,
     "retry_delay_s": 1.0,
     "max_retry_delay_s": 300.0,
+    "retry_methods": (),
     "obey_robots": True,
     "user_agent": f"scrapekit/{_version.__version__}",
     "headers": {},
     "cookies": {},
+    "keep_cookies": True,
+    "auth": {},
     "proxy": None,
+    "proxies": (),
+    "proxy_bench_s": 30.0,
     "accept_statuses": (),
     "max_depth": None,
+    "traps": True,
+    "max_pages_per_origin": None,
+    "max_pages_per_template": 100_000,
+    "max_url_length": 2_000,
     "max_pages": None,
     "max_items": None,
     "max_seconds": None,
@@ -84,12 +97,26 @@ TOKEN = st.text(string.ascii_letters + string.digits + "!#$%&'*+-.^_`|~", min_si
 LINE = st.text(st.characters(exclude_characters="\r\n\0", exclude_categories=["Cs"]))
 COOKIE = st.text(st.characters(exclude_characters=";\x7f", exclude_categories=["Cs", "Cc"]))
 HOST = st.from_regex(r"[a-z0-9.-]+|\[[0-9a-f:]+\]", fullmatch=True)
+ORIGIN = st.from_regex(r"https?://[a-z0-9.-]+(:[0-9]{2,5})?", fullmatch=True)
+AUTH = st.sampled_from(["user:pass", "user:", ":", "üser:pa:ss wörd", "Bearer abc.DEF-1=="])
 PROXY = st.builds("http://user:pw@{}:8080".format, HOST)
+DOMAIN = st.builds(
+    DomainSettings,
+    concurrency_per_origin=st.none() | SLOTS,
+    delay_s=st.none() | PAUSE,
+    delay_jitter=st.none() | st.floats(0, 10),
+    requests_per_minute=st.none() | COUNT,
+    adaptive=st.none() | st.booleans(),
+)
 
 VALUES: dict[str, st.SearchStrategy[object]] = {
     "concurrency": SLOTS,
     "concurrency_per_origin": SLOTS,
     "delay_s": PAUSE,
+    "delay_jitter": st.floats(0, 10),
+    "requests_per_minute": st.none() | COUNT,
+    "adaptive": st.booleans(),
+    "domains": st.dictionaries(HOST.filter(lambda host: ":" not in host), DOMAIN, max_size=3),
     "timeout_s": SPAN,
     "connect_timeout_s": SPAN,
     "read_timeout_s": SPAN,
@@ -100,13 +127,22 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "retries": st.integers(0, 100),
     "retry_delay_s": PAUSE,
     "max_retry_delay_s": PAUSE,
+    "retry_methods": st.lists(TOKEN, max_size=3).map(tuple),
     "obey_robots": st.booleans(),
     "user_agent": LINE.map(str.strip).filter(bool),
     "headers": st.dictionaries(TOKEN, LINE, max_size=3),
     "cookies": st.dictionaries(TOKEN, COOKIE, max_size=3),
+    "keep_cookies": st.booleans(),
+    "auth": st.dictionaries(ORIGIN, AUTH, max_size=3),
     "proxy": st.none() | PROXY,
+    "proxies": st.lists(PROXY, max_size=3).map(tuple),
+    "proxy_bench_s": PAUSE,
     "accept_statuses": st.lists(st.integers(100, 999), max_size=4).map(tuple),
     "max_depth": st.none() | st.integers(0, 100),
+    "traps": st.booleans(),
+    "max_pages_per_origin": st.none() | COUNT,
+    "max_pages_per_template": st.none() | COUNT,
+    "max_url_length": COUNT,
     "max_pages": st.none() | COUNT,
     "max_items": st.none() | COUNT,
     "max_seconds": st.none() | SPAN,
@@ -133,7 +169,7 @@ ANYTHING = st.recursive(
 def as_text(value: object) -> str:
     if value is None:
         return "none"
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(msgspec.to_builtins(value))
 
 
 class TestDefaults:
@@ -265,6 +301,17 @@ class TestValues:
     )
     def test_nothing_else_is_a_proxy(self, url: str) -> None:
         refused("proxy", url)
+        refused("proxies", [url])
+
+    @pytest.mark.parametrize("auth", ["", "token", "Bearer", "Bearer a b", "Basic abc", "a:b\n"])
+    def test_auth_is_a_pair_or_a_bearer_token(self, auth: str) -> None:
+        refused("auth", {"https://api.test": auth})
+
+    @pytest.mark.parametrize(
+        "origin", ["api.test", "ftp://api.test", "https://api.test/v1", "https://u@api.test", ""]
+    )
+    def test_auth_is_given_by_origin(self, origin: str) -> None:
+        refused("auth", {origin: "user:pass"})
 
 
 class TestErrors:
@@ -284,6 +331,13 @@ class TestErrors:
             ("user_agent", "a text on one line, not empty"),
             ("proxy", "a URL like http://user:password@host:port, or none"),
             ("accept_statuses", "a list, each item a whole number from 100 to 999"),
+            (
+                "auth",
+                (
+                    "a table, each name an origin like https://host, "
+                    "each value 'name:password' or 'Bearer TOKEN'"
+                ),
+            ),
             ("headers", "a table, each name a token, each value a text on one line"),
         ],
     )
@@ -464,6 +518,15 @@ class TestSecrets:
         settings = Settings(proxy=f"http://{userinfo}@proxy:3128")
         assert repr(settings) == "Settings(proxy='http://***@proxy:3128')"
 
+    def test_repr_hides_those_of_many_proxies_and_of_origins(self) -> None:
+        settings = Settings(
+            proxies=(f"http://me:{SECRET}@one", "http://two"),
+            auth={"https://api.test": f"me:{SECRET}"},
+        )
+        assert repr(settings) == (
+            "Settings(auth={'https://api.test': '***'}, proxies=('http://***@one', 'http://two'))"
+        )
+
     def test_str_format_and_rich_hide_the_same(self) -> None:
         settings = Settings(cookies={"sid": SECRET})
         assert SECRET not in f"{settings} {settings!s} {settings!r} {settings.__rich_repr__()}"
@@ -486,6 +549,11 @@ class TestSecrets:
             ("proxy", f"user:{SECRET}@proxy"),
             ("proxy", f"http://user:{SECRET}@/@proxy/path"),
             ("proxy", [f"http://user:{SECRET}@proxy"]),
+            ("proxies", f"http://a:{SECRET}@one,http://b:{SECRET}@two/path"),
+            ("proxies", [f"http://a:{SECRET}@one", f"b:{SECRET}@two"]),
+            ("auth", f"https://api.test={SECRET}"),
+            ("auth", {"https://api.test": SECRET}),
+            ("auth", {f"https://me:{SECRET}@api.test": "a:b"}),
             ("headers", f"Authorization: {SECRET}"),
             ("headers", [("Authorization", SECRET)]),
             ("headers", {"Authorization": f"{SECRET}\n"}),

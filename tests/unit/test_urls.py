@@ -403,3 +403,22 @@ def test_shuffled_parameters_have_one_fingerprint(parameters: list[str], dice: o
 def test_encode_query_never_raises_and_leaves_the_path_alone(text: str, encoding: str) -> None:
     encoded = encode_query(text, encoding)
     assert encoded.partition("?")[0] == text.partition("?")[0]
+
+
+@pytest.mark.parametrize("host", ["com", "co.uk", "github.io", "unlisted", "xn--p1ai", "co.uk."])
+def test_below_a_public_suffix_everybody_may_register(host: str) -> None:
+    assert urls.is_public_suffix(host)
+
+
+@pytest.mark.parametrize("host", ["bbc.co.uk", "me.github.io", "a.unlisted", "127.0.0.1", "[::1]"])
+def test_other_names_belong_to_somebody(host: str) -> None:
+    assert not urls.is_public_suffix(host)
+
+
+def test_a_page_counts_by_itself_in_each_session() -> None:
+    url = "http://a.test/?b=1&a=2"
+    named = {urls.fingerprint(url, session=name) for name in ("", "x", "y")}
+    assert len(named) == 3
+    assert urls.fingerprint(url, session="x") == urls.fingerprint(
+        "http://a.test/?a=2&b=1", session="x"
+    )

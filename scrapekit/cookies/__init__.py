@@ -1,0 +1,1 @@
+"""Cookies: what sites set, and what goes back to them (RFC 6265). Sans-IO."""

@@ -1,0 +1,142 @@
+"""Errands: the robots.txt of each origin, fetched before its pages (RFC 9309).
+
+Once for an origin however many of its pages wait, in turns of the scheduler like any other
+request: what the origin, and those it redirects to, allow holds for its robots.txt as well.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from scrapekit import guard, robots
+from scrapekit.announcer import Announcer
+from scrapekit.begun import Errand
+from scrapekit.budget import ByteBudget
+from scrapekit.clock import Clock
+from scrapekit.errors import RedirectError, Refused, RobotsUnavailable, SiteError
+from scrapekit.failure import failure
+from scrapekit.fetcher import Fetcher, next_hop
+from scrapekit.frontier.base import Hop
+from scrapekit.limits import Rate
+from scrapekit.messages import Request, Response
+from scrapekit.retries import Retries
+from scrapekit.robots import RobotsBook
+from scrapekit.scheduler import Scheduler
+from scrapekit.settings import Settings
+
+_LONG_DELAY_S: Final = 30.0
+"""A Crawl-delay from which the crawl may look as if it hung."""
+
+_MAX_WARNINGS: Final = 10
+"""A crawl of many origins has many such; the report has their delays."""
+
+logger = logging.getLogger("scrapekit")
+
+
+class Errands:
+    """Fetches what the scheduler hands out as an Errand, and writes it into the book."""
+
+    def __init__(
+        self,
+        fetcher: Fetcher,
+        scheduler: Scheduler,
+        retries: Retries,
+        book: RobotsBook,
+        settings: Settings,
+        clock: Clock,
+        announcer: Announcer,
+    ) -> None:
+        self._fetcher = fetcher
+        self._scheduler = scheduler
+        self._retries = retries
+        self._book = book
+        self._settings = settings
+        self._clock = clock
+        self._tell = announcer
+        self._warned = 0
+        # Of its own: pages may fill that of the crawl, and wait for a robots.txt.
+        self._budget = ByteBudget(settings.max_bytes_in_flight)
+
+    async def run(self, errand: Errand) -> None:
+        """One turn of an errand: to its end, to its next hop, or to be tried again."""
+        try:
+            hop = await self._step(errand)
+        except SiteError as error:
+            if self._tried_again(errand, error):
+                return
+            self._close(errand, error)
+        except Refused as refusal:
+            # The pages' own addresses are looked at as well.
+            self._learn(errand, "", f"refused: {refusal.reason}")
+        except Exception as error:
+            self._tell.failed(failure(error, "fetch", request=errand.hop.request))
+            self._close(errand, error)
+        else:
+            if hop is not None:
+                self._scheduler.forward_errand(errand, hop)
+                return
+        self._scheduler.end_errand(errand)
+
+    async def _step(self, errand: Errand) -> Hop | None:
+        """Make the request; the hop that it is redirected to, or None if all is read."""
+        with self._budget.account() as account:
+            response, elapsed_s = await self._fetcher.ask(errand.hop, account, measured=False)
+            errand.sent = response.cached != "hit"
+        if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:
+            try:
+                return next_hop(errand.hop, response, elapsed_s, robots.MAX_REDIRECTS)
+            except RedirectError as error:
+                # RFC 9309, 2.3.1.2: like one that isn't there.
+                self._learn(errand, "", str(error))
+                return None
+        self._read(errand, response)
+        return None
+
+    def _read(self, errand: Errand, response: Response) -> None:
+        reading = robots.reading_of_status(response.status)
+        if reading == "unavailable":
+            retry_after = response.headers.get("Retry-After")
+            message = f"status {response.status}"
+            raise RobotsUnavailable(message, url=response.url, retry_after=retry_after)
+        text = robots.decode(response.body) if reading == "parse" else ""
+        self._learn(errand, text, f"status {response.status}")
+
+    def _learn(self, errand: Errand, text: str, how: str) -> None:
+        origin = errand.origin
+        rules = self._book.learn(origin, text, self._clock.now())
+        rate = Rate(*rules.rate) if rules.rate else None
+        self._scheduler.slow_down(origin, rules.delay_s, rate)
+        self._tell.robots_read(origin, how, rules.delay_s, rules.sitemaps(errand.hop.request.url))
+        if rules.delay_s > _LONG_DELAY_S and self._warned < _MAX_WARNINGS:
+            self._warned += 1
+            logger.warning(
+                "robots.txt of %s asks for %g s between requests; leave the site out by "
+                "allowed_domains if that is too slow",
+                origin,
+                rules.delay_s,
+            )
+
+    def _tried_again(self, errand: Errand, error: SiteError) -> bool:
+        """Whether the errand waits for another try, and with it all of its origin."""
+        first = Hop(Request(f"{errand.origin}/robots.txt"))
+        trouble = _unavailable(errand, error)
+        due = self._retries.at(first.request, errand.tries, errand.turn, trouble)
+        if due is None:
+            return False
+        errand.tries += 1
+        self._scheduler.forward_errand(errand, first, due)
+        return True
+
+    def _close(self, errand: Errand, error: Exception) -> None:
+        until = self._clock.now() + max(60.0, self._settings.max_retry_delay_s)
+        self._book.close(errand.origin, str(_unavailable(errand, error)), until)
+
+
+def _unavailable(errand: Errand, error: Exception) -> RobotsUnavailable:
+    retry_after = error.retry_after if isinstance(error, RobotsUnavailable) else None
+    return RobotsUnavailable(
+        f"robots.txt of {errand.origin}: {error}",
+        url=f"{errand.origin}/robots.txt",
+        retry_after=retry_after,
+    )

@@ -1,0 +1,55 @@
+"""Retries: what failed is made a date again, as the rules, the site and its budget allow."""
+
+from __future__ import annotations
+
+import random
+
+from scrapekit import retry
+from scrapekit.announcer import Announcer
+from scrapekit.clock import Clock
+from scrapekit.messages import Request
+from scrapekit.retry import RetryBudget
+from scrapekit.scheduler import Scheduler
+from scrapekit.settings import Settings
+
+
+class Retries:
+    """Decides for one crawl, tells observers, and lets origins rest that ask for it."""
+
+    def __init__(
+        self, scheduler: Scheduler, settings: Settings, clock: Clock, announcer: Announcer
+    ) -> None:
+        self._scheduler = scheduler
+        self._settings = settings
+        self._clock = clock
+        self._tell = announcer
+        self._budget = RetryBudget()
+
+    def __repr__(self) -> str:
+        return f"<Retries {self._budget!r}>"
+
+    def at(self, request: Request, tries: int, origin: str, error: Exception) -> float | None:
+        """When to make a request again that failed at an origin; None to give it up.
+
+        Until the date of a Retry-After nothing at all goes to the origin.
+        """
+        now = self._clock.now()
+        wished_s = retry.wished_delay_s(error, now)
+        if wished_s:
+            self._scheduler.hold(origin, now + min(wished_s, self._settings.max_retry_delay_s))
+        due = retry.decide(
+            error,
+            method=request.method,
+            tries=tries,
+            settings=self._settings,
+            now=now,
+            random=random.random,
+        )
+        if due is None or not self._budget.take(origin):
+            return None
+        self._tell.retried(request, tries, error, due)
+        return due
+
+    def came(self, origin: str) -> None:
+        """A page of the origin came, which makes it worth more retries."""
+        self._budget.came(origin)

@@ -1,0 +1,218 @@
+"""Standing: what an origin has had of us lately, and what it wants. Sans-IO.
+
+Kept apart from the calendar of who goes when, because several crawls may share it: then what one
+of them asks of an origin counts for all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from scrapekit.adaptive import Adaptive
+from scrapekit.errors import UsageError
+from scrapekit.limits import Limits, Rate
+from scrapekit.report import OriginLimit
+
+NEVER: Final = float("-inf")
+_KEPT: Final = 200
+"""Idle origins that are remembered although there is nothing special about them, for the report.
+Beyond, a crawl of many origins keeps those alone of which there is something to remember."""
+_DOWN_S: Final = 600.0
+"""How long an origin is left alone that failed whatever the pauses were."""
+
+
+class OriginState(msgspec.Struct, frozen=True, kw_only=True):
+    """What is worth knowing of an origin beyond the life of a process: a plain value, handed out
+    by `Politeness.states()` and taken back by `restore()`. Times are seconds since the epoch.
+    """
+
+    origin: str
+    held_until: float = 0.0
+    """Nothing before that: a Retry-After, or the delay since the last request."""
+    delay_s: float = 0.0
+    """The Crawl-delay of its robots.txt."""
+    rate: tuple[int, float] | None = None
+    """The Request-rate of its robots.txt: so many requests in so many seconds."""
+    limit: float | None = None
+    """The adaptive limit; None if it was never lowered nor measured."""
+    why: str = ""
+    base_s: float = 0.0
+    knee: float | None = None
+    robots: str | None = None
+    """The text of its robots.txt; "" for one that isn't there, None for one that isn't known."""
+    robots_at: float = 0.0
+    """When that was read."""
+
+
+@dataclass(slots=True)
+class Window:
+    """The starts of the last requests, as many as a rate allows."""
+
+    rate: Rate
+    starts: deque[float]
+
+    @classmethod
+    def of(cls, rate: Rate) -> Window:
+        return cls(rate, deque(maxlen=rate.requests))
+
+    def free_at(self) -> float:
+        """When the next request may start."""
+        full = len(self.starts) == self.rate.requests
+        return self.starts[0] + self.rate.per_s if full else NEVER
+
+
+@dataclass(slots=True)
+class Standing:
+    """One origin. Dates are seconds of the crawl's clock."""
+
+    in_flight: int = 0
+    turns: int = 0
+    """Begun so far: the number of the latest."""
+    requests: int = 0
+    """Made so far."""
+    started_at: float = NEVER
+    """When the last request went."""
+    paced_until: float = NEVER
+    """No request before that date: the delay since the last one."""
+    held_until: float = NEVER
+    """The same, by the site's own wish."""
+    down_until: float = NEVER
+    """Until then, what is for it is given up rather than fetched."""
+    site_delay_s: float = 0.0
+    site_window: Window | None = None
+    own_window: Window | None = None
+    law: Adaptive | None = None
+    before: tuple[float, float] = (NEVER, NEVER)
+    """`started_at` and `paced_until` before the last request."""
+    blocked: dict[object, Callable[[], None]] = field(default_factory=dict)
+    """Which other crawls are to be told when there is room."""
+
+    @property
+    def free_at(self) -> float:
+        """No request before this date."""
+        date = max(self.paced_until, self.held_until)
+        if self.own_window is not None:
+            date = max(date, self.own_window.free_at())
+        if self.site_window is not None:
+            date = max(date, self.site_window.free_at())
+        return date
+
+    def limit(self, limits: Limits) -> int:
+        """How many requests at a time."""
+        if self.law is None or not limits.adaptive:
+            return limits.concurrency
+        return min(limits.concurrency, self.law.limit)
+
+    def start(self, limits: Limits, now: float, random: float) -> None:
+        """A request goes."""
+        self.in_flight += 1
+        self.turns += 1
+        self.requests += 1
+        self.before = self.started_at, self.paced_until
+        self.started_at = now
+        # What is given up needs no pause, but will be taken back.
+        pause_s = 0.0 if self.down_until > now else self._pause_s(limits, random)
+        self.paced_until = max(self.paced_until, now + pause_s)
+        if limits.rate is not None and self.own_window is None:
+            self.own_window = Window.of(limits.rate)
+        for window in (self.own_window, self.site_window):
+            if window is not None:
+                window.starts.append(now)
+
+    def _pause_s(self, limits: Limits, random: float) -> float:
+        pause_s = limits.pause_s(self.site_delay_s, random)
+        if self.law is None or not limits.adaptive:
+            return pause_s
+        return max(pause_s, self.law.spacing_s)
+
+    def take_back(self, now: float) -> None:
+        """The request that was the last to start wasn't sent after all."""
+        self.requests -= 1
+        if self.started_at != now:
+            return
+        self.started_at, self.paced_until = self.before
+        for window in (self.own_window, self.site_window):
+            if window is not None and window.starts:
+                window.starts.pop()
+
+    def note_overload(self, now: float) -> None:
+        """The law has just lowered the limit: pause, or give up for a while."""
+        if self.law is None:
+            return
+        if self.law.exhausted:
+            self.down_until, self.paced_until = now + _DOWN_S, now
+        else:
+            self.paced_until = max(self.paced_until, now + self.law.spacing_s)
+
+    def is_plain(self, now: float) -> bool:
+        """Whether there is nothing to remember of an idle origin."""
+        law = self.law
+        lowered = law is not None and law.knee < float("inf")
+        return not (lowered or self.site_delay_s or self.site_window or self.free_at > now)
+
+
+def limit_of(name: str, limits: Limits, standing: Standing) -> OriginLimit:
+    """How an origin's limits ended up, for the report."""
+    why = standing.law.why if standing.law is not None and limits.adaptive else "adaptive is off"
+    return OriginLimit(
+        origin=name,
+        requests=standing.requests,
+        concurrency=standing.limit(limits),
+        ceiling=limits.concurrency,
+        delay_s=max(limits.delay_s, standing.site_delay_s),
+        why=why,
+    )
+
+
+class SharedLimits:
+    """Origins whose limits several crawls respect together: `crawl(shared_limits=...)`.
+
+    The crawls have to run on the same event loop. Each one's own settings say how much it may
+    ask for; what the others have under way, and the dates, count as if it were its own.
+    """
+
+    def __init__(self) -> None:
+        self._origins: dict[str, Standing] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def __repr__(self) -> str:
+        return f"<SharedLimits origins={len(self._origins)}>"
+
+    def join(self) -> None:
+        """A crawl begins. Raises UsageError on another loop than the other crawls'."""
+        loop = asyncio.get_running_loop()
+        if self._loop is None or self._loop.is_closed():
+            self._loop = loop
+        elif self._loop is not loop:
+            raise UsageError("shared_limits are shared by crawls on one event loop only")
+
+    def get(self, name: str) -> Standing | None:
+        """The origin, if it is known."""
+        return self._origins.get(name)
+
+    def meet(self, name: str) -> Standing:
+        """The origin, known from now on."""
+        standing = self._origins.get(name)
+        if standing is None:
+            standing = self._origins[name] = Standing()
+        return standing
+
+    def forget(self, name: str, now: float) -> bool:
+        """Drop an idle origin of which there is nothing to remember; whether it was."""
+        if len(self._origins) <= _KEPT:
+            return False
+        standing = self._origins[name]
+        if standing.in_flight or standing.blocked or not standing.is_plain(now):
+            return False
+        del self._origins[name]
+        return True
+
+    def items(self) -> list[tuple[str, Standing]]:
+        """All that are known."""
+        return list(self._origins.items())

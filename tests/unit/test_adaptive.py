@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import heapq
+import math
+import random
+from collections.abc import Callable
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from scrapekit.adaptive import LEAST, START, Adaptive
+
+
+def calm(
+    law: Adaptive, answers: int, *, now: float = 0.0, took: float = 0.2, top: int = 8
+) -> float:
+    """So many good answers, one after another, with the limit reached; the time after them."""
+    for _ in range(answers):
+        law.answered(now, took, now + took, ceiling=top, busy=True)
+        now += took
+    return now
+
+
+def test_it_starts_low_and_grows_up_to_the_ceiling_while_all_is_calm() -> None:
+    law = Adaptive()
+    limits = [law.limit]
+    now = 0.0
+    for _ in range(60):
+        now = calm(law, 1, now=now, top=12)
+        if law.limit != limits[-1]:
+            limits.append(law.limit)
+    assert limits == [START, 3, 4, 6, 10, 12]
+    assert law.why == "the most that is allowed"
+
+
+def test_a_limit_that_is_not_reached_does_not_rise() -> None:
+    law = Adaptive()
+    for number in range(100):
+        law.answered(number, 0.1, number + 0.1, ceiling=8, busy=False)
+    assert law.value == START
+
+
+@pytest.mark.parametrize("spoke", [True, False])
+def test_trouble_halves_it_once_for_all_that_was_on_its_way(spoke: bool) -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    for _ in range(8):
+        law.overloaded(10.0, 12.0, "status 429", spoke=spoke)
+    assert law.value == 4.0
+    assert law.why == "status 429 at 8 at a time"
+    law.overloaded(12.5, 13.0, "a timeout", spoke=spoke)
+    assert law.value == 2.0
+    assert law.failures == 2
+
+
+def test_answers_to_what_was_begun_before_do_not_raise_it_again() -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    law.overloaded(10.0, 12.0, "status 503", spoke=True)
+    for _ in range(20):
+        law.answered(11.0, 1.5, 12.5, ceiling=8, busy=True)
+    assert law.value == 4.0
+
+
+def test_it_comes_back_soon_to_just_below_what_was_too_much_and_then_slowly() -> None:
+    law = Adaptive(value=10.0, base_s=0.2)
+    law.overloaded(0.0, 1.0, "status 429", spoke=True)
+    now = calm(law, 5, now=2.0, top=32)
+    assert law.value == pytest.approx(9.0)
+    now = calm(law, 18, now=now, top=32)
+    assert 9.0 <= law.value < 9.3
+    calm(law, 400, now=now, top=32)
+    assert law.value > 12
+
+
+def test_a_site_that_refuses_again_and_again_is_asked_for_more_ever_more_rarely() -> None:
+    law, now = Adaptive(value=9.0, base_s=0.2), 0.0
+    between = []
+    for _ in range(6):
+        law.overloaded(now, now + 0.1, "status 429", spoke=True)
+        now, answers = now + 1, 0
+        while law.limit < 9:
+            now, answers = calm(law, 1, now=now, top=32), answers + 1
+        between.append(answers)
+    assert between == sorted(between)
+    assert between[-1] > 3 * between[0]
+
+
+def test_slower_answers_lower_it_before_anything_is_refused() -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    calm(law, 30, now=1.0, took=0.5)
+    assert law.value < 6
+    assert law.why.startswith("answers took 2.5 times as long at ")
+
+
+def test_a_few_milliseconds_are_no_sign() -> None:
+    law = Adaptive(value=8.0, base_s=0.002)
+    calm(law, 100, now=1.0, took=0.040)
+    assert law.value == 8.0
+
+
+def test_a_single_slow_page_is_no_sign() -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    for number in range(160):
+        took = 30.0 if number % 16 == 8 else 0.2
+        law.answered(1.0 + number, took, 2.0 + number, ceiling=8, busy=True)
+    assert law.value == 8.0
+
+
+def test_answers_that_tell_nothing_of_the_site_neither_lower_it_nor_hold_it_down() -> None:
+    law = Adaptive()
+    for number in range(200):
+        law.answered(number, None, number, ceiling=8, busy=True)
+    assert (law.value, law.base_s) == (8.0, 0.0)
+    law = Adaptive(value=8.0, base_s=0.2)
+    for number in range(200):
+        took = 5.0 if number % 4 == 0 else None
+        law.answered(number, took, number, ceiling=8, busy=True)
+    assert law.value == 8.0
+
+
+def test_a_site_that_becomes_slow_by_itself_gets_its_concurrency_back() -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    lowest, now = 8.0, 1.0
+    for _ in range(400):
+        now = calm(law, 1, now=now, took=1.0)
+        lowest = min(lowest, law.value)
+    assert lowest == 1.0
+    assert law.base_s == pytest.approx(1.0)
+    assert law.value > 6
+
+
+def test_below_one_at_a_time_there_are_pauses() -> None:
+    law = Adaptive(value=1.0, base_s=0.2)
+    pauses = []
+    for number in range(8):
+        law.overloaded(number, number + 0.5, "a timeout", spoke=False)
+        pauses.append(law.spacing_s)
+    assert pauses == [1, 3, 7, 15, 31, 63, 63, 63]
+    assert law.limit == 1
+    assert law.exhausted  # one more at the longest pause
+    assert law.why == "a timeout at one every 64 s"
+
+
+def test_after_an_outage_it_recovers_in_a_few_answers() -> None:
+    law = Adaptive(value=8.0, base_s=0.2)
+    for number in range(8):
+        law.overloaded(number, number + 0.5, "a broken connection", spoke=False)
+    assert law.value == 1 / 32
+    calm(law, 12, now=100.0)
+    assert law.value >= 6
+
+
+moves = st.lists(
+    st.tuples(
+        st.sampled_from(["ok", "429", "timeout"]),
+        st.floats(0, 5),
+        st.floats(0, 60),
+        st.booleans(),
+    ),
+    max_size=200,
+)
+
+
+@given(moves, st.integers(1, 40))
+def test_it_is_never_above_the_ceiling_nor_below_the_least(
+    moves: list[tuple[str, float, float, bool]], ceiling: int
+) -> None:
+    law, now = Adaptive.under(ceiling), 0.0
+    for kind, ago, took, busy in moves:
+        now += 1.0
+        before = law.value
+        if kind == "ok":
+            law.answered(now - ago, took, now, ceiling=ceiling, busy=busy)
+        else:
+            law.overloaded(now - ago, now, kind, spoke=kind == "429")
+            assert law.value <= before
+        assert LEAST <= law.value <= ceiling
+        assert 1 <= law.limit <= ceiling
+        assert math.isfinite(law.spacing_s)
+
+
+class Server(NamedTuple):
+    """How a site behaves: with so many requests at a time, how long the next takes, in seconds;
+    None: it refuses it, at once.
+    """
+
+    takes: Callable[[int], float | None]
+    pause_s: float = 0.0
+    """For how long everybody has to wait after a refusal."""
+
+
+def throughput(server: Server, limit: Callable[[float], int], law: Adaptive | None) -> float:
+    """Answers a second, simulated: as many requests as the limit allows, always."""
+    dice = random.Random(7)
+    now, answers, held_until = 0.0, 0, 0.0
+    under_way: list[tuple[float, float, bool]] = []
+    # The law has to begin with nothing known; a fixed limit is always the same.
+    while now < (60 if law is None else 600):
+        free_at = max(now, held_until)
+        if len(under_way) < limit(now) and (not under_way or free_at < under_way[0][0]):
+            now = free_at
+            takes = server.takes(len(under_way) + 1)
+            spread = dice.lognormvariate(0, 0.3)
+            end = now + (0.005 if takes is None else takes * spread)
+            heapq.heappush(under_way, (end, now, takes is not None))
+            continue
+        now, began, is_answer = heapq.heappop(under_way)
+        answers += is_answer
+        if law is None:
+            continue
+        if is_answer:
+            busy = len(under_way) + 1 >= law.limit
+            law.answered(began, now - began, now, ceiling=32, busy=busy)
+        else:
+            law.overloaded(began, now, "status 429", spoke=True, rests=server.pause_s > 0)
+            held_until = now + server.pause_s
+    return answers / now
+
+
+def queues(at_once: int) -> Server:
+    return Server(lambda n: 0.1 * max(1.0, n / at_once))
+
+
+def thrashes(at_once: int) -> Server:
+    return Server(lambda n: 0.1 * (1 + max(0, n - at_once) ** 2 / at_once))
+
+
+def refuses(at_once: int, pause_s: float = 0.0) -> Server:
+    return Server(lambda n: 0.1 if n <= at_once else None, pause_s)
+
+
+SERVERS = {
+    "never full": Server(lambda n: 0.1),
+    **{f"queues at {n}": queues(n) for n in (1, 3, 8, 20)},
+    **{f"thrashes at {n}": thrashes(n) for n in (2, 5, 12)},
+    **{f"refuses at {n}": refuses(n) for n in (1, 3, 8, 20)},
+    **{f"refuses for 2 s at {n}": refuses(n, 2.0) for n in (3, 8)},
+}
+
+
+@pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+def test_it_finds_most_of_the_best_fixed_limits_throughput(server: Server) -> None:
+    def fixed(limit: int) -> float:
+        return throughput(server, lambda _: limit, None) if server.takes(limit) else 0.0
+
+    best = max(fixed(limit) for limit in (1, 2, 3, 4, 5, 6, 8, 10, 12, 14, 16, 20, 24, 32))
+    law = Adaptive()
+    found = throughput(server, lambda _: law.limit, law)
+    assert found >= 0.85 * best
