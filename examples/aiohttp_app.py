@@ -1,7 +1,8 @@
 """A crawl inside an aiohttp application: the items are streamed as they come, as JSON lines.
 
 Run it with `python examples/aiohttp_app.py`, then `curl -N http://127.0.0.1:8080/crawl/shop`.
-The crawl of /crawl/outlet never ends by itself: it stops when its client leaves.
+The crawl of /crawl/outlet never ends by itself: it stops when its client leaves. /crawl?url=...
+crawls what its client asks for, on the public internet only.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from scrapekit import Response, Spider
 from shop_site import serve
 
 SITES = web.AppKey("SITES", dict[str, str])
-"""What may be crawled, by name. Never crawl a URL that a stranger sends: scrapekit doesn't yet
-check whether it leads into your own network."""
+"""Our own sites, by name."""
+
+FOR_STRANGERS = {"guard": "public-only", "max_pages": 100, "max_seconds": 60}
+"""Whoever may name a URL could name one of your own network: the guard keeps those out."""
 
 
 class Shelves(Spider):
@@ -31,14 +34,28 @@ class Shelves(Spider):
         yield from response.follow_all("a.next")
 
 
-async def crawl(request: web.Request) -> web.StreamResponse:
-    """GET /crawl/{site}. A client that reads slowly slows down the crawl."""
+async def crawl_site(request: web.Request) -> web.StreamResponse:
+    """GET /crawl/{site}: one of our own."""
     start = request.app[SITES].get(request.match_info["site"])
     if start is None:
         raise web.HTTPNotFound(text="no such site")
+    return await stream(request, start, {})
+
+
+async def crawl_url(request: web.Request) -> web.StreamResponse:
+    """GET /crawl?url=...: whatever the client asks for."""
+    try:
+        start = scrapekit.Request(request.query.get("url", "")).url
+    except scrapekit.UsageError as error:
+        raise web.HTTPBadRequest(text=str(error)) from error
+    return await stream(request, start, FOR_STRANGERS)
+
+
+async def stream(request: web.Request, start: str, settings: dict[str, Any]) -> web.StreamResponse:
+    """The items of a crawl, one a line. A client that reads slowly slows down the crawl."""
     answer = web.StreamResponse(headers={"Content-Type": "application/jsonl"})
     await answer.prepare(request)
-    run = scrapekit.crawl(Shelves(start_urls=[start]))
+    run = scrapekit.crawl(Shelves(start_urls=[start]), settings=settings)
     try:
         async with run:
             async for item in run:
@@ -59,7 +76,7 @@ def application() -> web.Application:
     """The application, for any server of aiohttp's."""
     app = web.Application()
     app.cleanup_ctx.append(demo_shop)
-    app.add_routes([web.get("/crawl/{site}", crawl)])
+    app.add_routes([web.get("/crawl", crawl_url), web.get("/crawl/{site}", crawl_site)])
     return app
 
 

@@ -431,6 +431,8 @@ def prepare(
     _check_spider(spider)
     _check_not_in_worker()
     kept_cookies = Jars.checked(cookies or {})
+    if settings.csv_safe:
+        exports.escape_formulas(outputs)
     clock = clock or SystemClock()
     cache = _caching(settings, transport, clock) if settings.cache is not None else None
 

@@ -67,10 +67,12 @@ class Begun:
         """An errand waits for its turn: of another origin, or again."""
         self._errands.setdefault(errand.turn, deque()).append(errand)
 
-    def ask(self, origin: str) -> Errand:
-        """Begin an errand; until `answered` the origin's pages have to wait."""
+    def ask(self, origin: str, reach: int) -> Errand:
+        """Begin an errand that goes no further than `reach`; until `answered` the origin's pages
+        have to wait.
+        """
         self._asking.add(origin)
-        return Errand(origin, Hop(Request(f"{origin}/robots.txt")))
+        return Errand(origin, Hop(Request(f"{origin}/robots.txt").at_depth(0, reach)))
 
     def answered(self, origin: str) -> None:
         """The errand is over."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from scrapekit import quarantine, urls
+from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
@@ -494,7 +494,7 @@ class Engine:
         self._tell.fetched(response, accepted=is_page)
         if not accepted:
             raise bad_status(response)
-        self._retries.came(urls.origin(response.url))
+        self._retries.came(response)
         if self._traps is not None and response.request.unique and response.request.depth:
             self._traps.came(response.url, response.body)
 

@@ -16,7 +16,7 @@ from scrapekit.budget import ByteBudget
 from scrapekit.clock import Clock
 from scrapekit.errors import RedirectError, Refused, RobotsUnavailable, SiteError
 from scrapekit.failure import failure
-from scrapekit.fetcher import Fetcher, next_hop
+from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Hop
 from scrapekit.limits import Rate
 from scrapekit.messages import Request, Response
@@ -55,8 +55,8 @@ class Errands:
         self._clock = clock
         self._tell = announcer
         self._warned = 0
-        # Of its own: pages may fill that of the crawl, and wait for a robots.txt.
-        self._budget = ByteBudget(settings.max_bytes_in_flight)
+        # Apart from that of the pages, which wait for it with what they hold; and on top of it.
+        self._budget = ByteBudget(min(settings.max_bytes_in_flight, 8 * robots.MAX_BYTES))
 
     async def run(self, errand: Errand) -> None:
         """One turn of an errand: to its end, to its next hop, or to be tried again."""
@@ -85,7 +85,7 @@ class Errands:
             errand.sent = response.cached != "hit"
         if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:
             try:
-                return next_hop(errand.hop, response, elapsed_s, robots.MAX_REDIRECTS)
+                return self._fetcher.next_hop(errand.hop, response, elapsed_s, robots.MAX_REDIRECTS)
             except RedirectError as error:
                 # RFC 9309, 2.3.1.2: like one that isn't there.
                 self._learn(errand, "", str(error))

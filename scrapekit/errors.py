@@ -43,8 +43,9 @@ processes and are kept in reports.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 Fault = Literal["you", "the site", "the rules", "scrapekit"]
 
@@ -100,9 +101,10 @@ class SpiderError(UsageError):
 
 
 class InvalidURL(UsageError, ValueError):
-    """A string that is no absolute http or https URL."""
+    """A string that is no absolute http or https URL. `url` is without user name and password."""
 
     def __init__(self, url: str, reason: str) -> None:
+        url = without_userinfo(url)
         super().__init__(f"{url!r} is not a URL that can be fetched: {reason}")
         self.url = url
         self.reason = reason
@@ -215,7 +217,11 @@ class ProxyError(ConnectError):
 
 
 class FetchTimeout(SiteError):
-    """The fetch took too long. `phase` is "connect", "read" or "total"; `after_s` the limit."""
+    """The fetch took too long.
+
+    `phase` is "connect", "first-byte", "header", "read" (a silence), "rate" (too slow on the whole)
+    or "total"; `after_s` the limit, for "rate" the time waited.
+    """
 
     def __init__(self, message: str, *, url: str, phase: str, after_s: float) -> None:
         super().__init__(message, url=url)
@@ -301,8 +307,8 @@ class Refused(ScrapekitError):
 
     fault: ClassVar[Fault] = "the rules"
 
-    def __init__(self, reason: str, *, url: str) -> None:
-        super().__init__(reason)
+    def __init__(self, reason: str, *, url: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
         self.url = url
 
@@ -349,6 +355,21 @@ class CallbackTimedOut(CrawlError):
         self.callback = callback
         self.url = url
         self.after_s = after_s
+
+
+_START: Final = re.compile(r"https?:[/\\]*+|[a-z][a-z0-9+.-]*+://", re.IGNORECASE)
+
+
+def without_userinfo(url: str) -> str:
+    """A URL, or what was meant to be one, as it may be shown: without user name and password.
+
+    Whatever is no text is returned as it is.
+    """
+    if not isinstance(url, str) or "@" not in url or url.startswith("mailto:"):
+        return url
+    # Up to the last "@": a password may hold any sign, and the URL may be malformed.
+    start = _START.match(url)
+    return f"{start[0] if start else ''}***@{url.rpartition('@')[2]}"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

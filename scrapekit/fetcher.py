@@ -13,10 +13,12 @@ from scrapekit.cookies.jars import Jars
 from scrapekit.errors import BadStatus, FetchTimeout, RedirectError, Refused, SiteError
 from scrapekit.frontier.base import Hop, Lease
 from scrapekit.messages import Request, Response
+from scrapekit.reach import Reach, led_to
 from scrapekit.robots import RobotsBook
 from scrapekit.sending import Sender
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
+from scrapekit.transport.guarded import Guarded
 from scrapekit.traps import Traps
 
 _OWN_SHARE: Final = 0.1
@@ -59,7 +61,8 @@ class Fetcher:
         traps: Traps | None = None,
         lag_s: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        self._sender = Sender(transport, settings, clock)
+        self._reach = Reach(settings)
+        self._sender = Sender(Guarded(transport, self._reach), settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
@@ -95,17 +98,48 @@ class Fetcher:
         lease.sent = response.cached != "hit"
         location = response.headers.get("Location")
         if response.status not in guard.REDIRECTS or location is None:
-            return _as_of(response, lease.request, elapsed_s, hop.passed)
-        following = self._next(hop, response, elapsed_s)
+            return self._as_of(response, lease.request, elapsed_s, hop)
+        following = self.next_hop(hop, response, elapsed_s, self._settings.max_redirects)
         self._scope.check(following.request.url)
         first = lease.request
         if following.request.url != first.url and first.method == "GET" and first.unique:
             self._check_duplicate((first.session, following.request.url), _name(first))
         return following
 
-    def _next(self, hop: Hop, response: Response, elapsed_s: float) -> Hop:
+    def next_hop(self, hop: Hop, response: Response, elapsed_s: float, limit: int) -> Hop:
+        """Where a redirect leads. Raises RedirectError, also for one that passes the limit or comes
+        back to where it was.
+        """
+        location = response.headers.get("Location")
+        request = guard.redirect(hop.request, response.url, response.status, location)
+        passed = (*hop.passed, hop.request.url)
+        if len(passed) > limit:
+            raise RedirectError(f"more than {limit} redirects", url=passed[0])
+        # With a cookie that was set on the way, the same page may well be another.
         new_cookies = hop.new_cookies or self._sender.keeps_cookies_of(response)
-        return next_hop(hop, response, elapsed_s, self._settings.max_redirects, new_cookies)
+        if request.url in passed and request.method == "GET" and not new_cookies:
+            raise RedirectError(f"redirected in a circle by {request.url}", url=passed[0])
+        request = request.at_depth(request.depth, self._after(hop, response))
+        return Hop(request, passed, elapsed_s, new_cookies)
+
+    def _after(self, hop: Hop, response: Response) -> int:
+        """The reach of what a response leads to."""
+        return self._reach.after(response.url, response.address, hop.request.reach)
+
+    def _as_of(self, response: Response, request: Request, elapsed_s: float, hop: Hop) -> Response:
+        return Response(
+            response.url,
+            response.status,
+            response.headers,
+            response.body,
+            request,
+            elapsed_s=elapsed_s,
+            redirects=hop.passed,
+            address=response.address,
+            anomalies=response.anomalies,
+            cached=response.cached,
+            reach=self._after(hop, response),
+        )
 
     async def ask(
         self, hop: Hop, account: Account, *, measured: bool = True
@@ -115,6 +149,7 @@ class Fetcher:
         The origin's limits learn from how it went; from how long it took only if `measured`.
         Raises SiteError, and what else the transport raises.
         """
+        led_to.set(hop.request.reach)
         began, lost_s = self._clock.now(), self._lag_s()
         number = self._listener.number(hop.origin)
         try:
@@ -193,22 +228,6 @@ def _name(request: Request) -> _Name:
     return request.session, request.url
 
 
-def next_hop(
-    hop: Hop, response: Response, elapsed_s: float, limit: int, new_cookies: bool = False
-) -> Hop:
-    """Where a redirect leads. Raises RedirectError, also for one that passes the limit or comes
-    back to where it was, unless `new_cookies` may make that another page.
-    """
-    location = response.headers.get("Location")
-    request = guard.redirect(hop.request, response.url, response.status, location)
-    passed = (*hop.passed, hop.request.url)
-    if len(passed) > limit:
-        raise RedirectError(f"more than {limit} redirects", url=passed[0])
-    if request.url in passed and request.method == "GET" and not new_cookies:
-        raise RedirectError(f"redirected in a circle by {request.url}", url=passed[0])
-    return Hop(request, passed, elapsed_s, new_cookies)
-
-
 def accepts(status: int, settings: Settings) -> bool:
     """Whether a response of that status goes to its callback."""
     return 200 <= status < 300 or status in settings.accept_statuses
@@ -218,18 +237,3 @@ def bad_status(response: Response) -> BadStatus:
     """The error that a response is, if its status isn't accepted."""
     retry_after = response.headers.get("Retry-After")
     return BadStatus(response.status, url=response.url, retry_after=retry_after)
-
-
-def _as_of(
-    response: Response, request: Request, elapsed_s: float, redirects: tuple[str, ...]
-) -> Response:
-    return Response(
-        response.url,
-        response.status,
-        response.headers,
-        response.body,
-        request,
-        elapsed_s=elapsed_s,
-        redirects=redirects,
-        cached=response.cached,
-    )

@@ -10,7 +10,7 @@ from typing import Final
 
 from scrapekit import urls
 from scrapekit.authority import authorization_of
-from scrapekit.errors import InvalidURL, RedirectError, Refused, UsageError
+from scrapekit.errors import InvalidURL, RedirectError, Refused, UsageError, without_userinfo
 from scrapekit.messages import Request
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -167,7 +167,8 @@ def redirect(request: Request, url: str, status: int, location: str | None) -> R
     """
     target = urls.Base(url).join(location) if location else None
     if target is None:
-        raise RedirectError(f"status {status} leads to {location!r}", url=url)
+        shown = without_userinfo(location) if location else location
+        raise RedirectError(f"status {status} leads to {shown!r}", url=url)
     target, _ = urls.split_userinfo(target)
     as_get = request.method not in ("GET", "HEAD") and (
         status == 303 or (status in (301, 302) and request.method == "POST")

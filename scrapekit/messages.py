@@ -12,6 +12,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit import charset, forms, urls
+from scrapekit.addresses import Space
 from scrapekit.authority import authorization_of, check_proxy
 from scrapekit.directives import forbids_following
 from scrapekit.document import Document, Element
@@ -40,11 +41,11 @@ _FIELDS: Final = (
     "proxy",
     "when",
     "depth",
+    "reach",
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
-_ROBOTS_TAG: Final = re.compile(rb"<meta[^>]+robots", re.IGNORECASE)
-"""A page of that size takes 1 to 2 ms to parse. Below, a hop to a thread costs as much as it
-frees."""
+_ROBOTS_TAG: Final = re.compile(rb"name\s*=\s*[\"']?robots", re.IGNORECASE)
+_ANYWHERE: Final = int(Space.LOOPBACK)
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
@@ -139,6 +140,9 @@ class Request(_Draft):
     """Its dates; None for as soon as possible."""
     depth: int
     """Links followed from a start request to here. Set by the crawl."""
+    reach: int
+    """The most private address that it may lead to, a `scrapekit.addresses.Space`: any, but for
+    what comes of a page. Set by the crawl."""
 
     def __init__(
         self,
@@ -195,15 +199,36 @@ class Request(_Draft):
             proxy,
             _when(not_before_s, delay_s),
             0,
+            _ANYWHERE,
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
             set_(self, field)
 
     @classmethod
-    def link(cls, url: str, callback: str | None, depth: int, session: str = "") -> Request:
+    def link(
+        cls,
+        url: str,
+        callback: str | None,
+        depth: int,
+        session: str = "",
+        reach: int = _ANYWHERE,
+    ) -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         return _filled(
-            url, callback, "GET", _NONE, b"", _NONE, _NONE, 0, True, session, None, None, depth
+            url,
+            callback,
+            "GET",
+            _NONE,
+            b"",
+            _NONE,
+            _NONE,
+            0,
+            True,
+            session,
+            None,
+            None,
+            depth,
+            reach,
         )
 
     def replace(self, **changes: Any) -> Request:
@@ -211,6 +236,7 @@ class Request(_Draft):
         values = {name: getattr(self, name) for name in _FIELDS}
         depth = changes.pop("depth", values.pop("depth"))
         values |= (values.pop("when") or When())._asdict()
+        reach = values.pop("reach")
         if not {"body", "json", "data"}.isdisjoint(changes):
             values.pop("body")
             if "body" not in changes:
@@ -220,13 +246,16 @@ class Request(_Draft):
             values["headers"] = {n: v for n, v in kept if n.lower() != "authorization"}
         request = Request(**values | changes)
         _set_depth(request, depth)
+        _set_reach(request, reach)
         return request
 
-    def at_depth(self, depth: int) -> Request:
-        """This request, or a copy of it, as the crawl files it at `depth`."""
-        if depth == self.depth:
+    def at_depth(self, depth: int, reach: int | None = None) -> Request:
+        """This request, or a copy of it, as the crawl files it at `depth` with that `reach`."""
+        if reach is None:
+            reach = self.reach
+        if depth == self.depth and reach == self.reach:
             return self
-        return _filled(*(*self._values()[:-1], depth))
+        return _filled(*(*self._values()[:-2], depth, reach))
 
     @property
     def not_before_s(self) -> float:
@@ -243,7 +272,7 @@ class Request(_Draft):
         if self.when is None or not self.when.delay_s:
             return self
         due = max(self.when.not_before_s, now + self.when.delay_s)
-        return _filled(*(*self._values()[:-2], When(due), self.depth))
+        return _filled(*(*self._values()[:-3], When(due), self.depth, self.reach))
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -270,6 +299,7 @@ class Request(_Draft):
 
 _SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
 _set_depth: Final = _SETTERS[_FIELDS.index("depth")]
+_set_reach: Final = _SETTERS[_FIELDS.index("reach")]
 
 
 def _filled(
@@ -286,6 +316,7 @@ def _filled(
     proxy: str | None,
     when: When | None,
     depth: int,
+    reach: int,
 ) -> Request:
     """A Request of values that are known to be right, in the order of the fields.
 
@@ -306,6 +337,7 @@ def _filled(
     draft.proxy = proxy
     draft.when = when
     draft.depth = depth
+    draft.reach = reach
     draft.__class__ = Request
     return cast("Request", draft)
 
@@ -413,10 +445,13 @@ class Response:
         "_encoding",
         "_refusal",
         "_text",
+        "address",
+        "anomalies",
         "body",
         "cached",
         "elapsed_s",
         "headers",
+        "reach",
         "redirects",
         "request",
         "status",
@@ -434,6 +469,9 @@ class Response:
         elapsed_s: float = 0.0,
         redirects: tuple[str, ...] = (),
         cached: Cached = "",
+        address: str = "",
+        reach: int = _ANYWHERE,
+        anomalies: tuple[str, ...] = (),
     ) -> None:
         self.url = url
         """Where the body came from in the end: after the last redirect."""
@@ -454,6 +492,13 @@ class Response:
         """The URLs that redirected, first to last."""
         self.cached: Cached = cached
         """"hit": from the cache alone; "revalidated": the site says that it holds; else ""."""
+        self.address = address
+        """The IP address it came from; "" if that isn't known, as behind a proxy."""
+        self.reach = reach
+        """The `reach` of the requests that it leads to. Set by the crawl."""
+        self.anomalies = anomalies
+        """What is odd about a body that can be used all the same: "trailing-garbage" follows its
+        compressed stream."""
         self._encoding: str | None = None
         self._text: str | None = None
         self._document: Document | None = None
@@ -463,7 +508,8 @@ class Response:
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
         values = (self.url, self.status, headers, self.body, self.request)
-        return _restore_response, (*values, self.elapsed_s, self.redirects, self.cached)
+        facts = (self.elapsed_s, self.redirects, self.cached, self.address, self.reach)
+        return _restore_response, (*values, *facts, self.anomalies)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url} {len(self.body)} bytes>"
@@ -595,7 +641,8 @@ class Response:
         """
         href = link if isinstance(link, str) else _link_of(link)
         options.setdefault("session", self.request.session)
-        return Request(self.urljoin(href), callback, **options).at_depth(self.request.depth + 1)
+        request = Request(self.urljoin(href), callback, **options)
+        return request.at_depth(self.request.depth + 1, self.reach)
 
     def follow_all(
         self,
@@ -610,11 +657,12 @@ class Response:
         name, depth, session = callback_name(callback), self.request.depth + 1, self.request.session
         if options:
             options.setdefault("session", session)
-            return [Request(href, name, **options).at_depth(depth) for href in hrefs]
+            made = (Request(href, name, **options) for href in hrefs)
+            return [request.at_depth(depth, self.reach) for request in made]
         return [
-            Request.link(href, name, depth, session)
+            Request.link(href, name, depth, session, self.reach)
             if "@" not in href
-            else _plain(href, name, depth, session)
+            else _plain(href, name, session).at_depth(depth, self.reach)
             for href in hrefs
         ]
 
@@ -651,9 +699,9 @@ class Response:
         )
 
 
-def _plain(href: str, callback: str | None, depth: int, session: str) -> Request:
+def _plain(href: str, callback: str | None, session: str) -> Request:
     # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback, session=session).at_depth(depth)
+    return Request(href, callback, session=session)
 
 
 def _link_of(element: Element) -> str:
@@ -673,6 +721,9 @@ def _restore_response(
     elapsed_s: float,
     redirects: tuple[str, ...],
     cached: Cached,
+    address: str,
+    reach: int,
+    anomalies: tuple[str, ...],
 ) -> Response:
     return Response(
         url,
@@ -683,4 +734,7 @@ def _restore_response(
         elapsed_s=elapsed_s,
         redirects=redirects,
         cached=cached,
+        address=address,
+        reach=reach,
+        anomalies=anomalies,
     )

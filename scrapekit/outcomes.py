@@ -49,7 +49,8 @@ class Outcomes:
         if items:
             items = self._within_limit(lease, await self._process(lease, items))
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
-        return Outcome(lease, self._admit(lease, requests), items, aliases)
+        reach = response.reach if response else lease.request.reach
+        return Outcome(lease, self._admit(lease, requests, reach), items, aliases)
 
     async def _process(self, lease: Lease, items: list[Any]) -> list[Any]:
         """The items through the pipeline."""
@@ -70,7 +71,7 @@ class Outcomes:
             self._tell.items_dropped(lease.request, "max_items", len(items) - len(kept))
         return kept
 
-    def _admit(self, lease: Lease, requests: list[Request]) -> list[Request]:
+    def _admit(self, lease: Lease, requests: list[Request], reach: int) -> list[Request]:
         """Those requests that the crawl's rules let in."""
         if not requests:
             return requests
@@ -79,7 +80,7 @@ class Outcomes:
             self._tell.dropped("depth", len(requests), requests[0].url)
             return []
         allows = self._scope.allows
-        admitted = [request.at_depth(depth) for request in requests if allows(request.url)]
+        admitted = [request.at_depth(depth, reach) for request in requests if allows(request.url)]
         if any(map(_WHEN, admitted)):
             now = self._tell.now()
             admitted = [request.filed_at(now) for request in admitted]

@@ -102,6 +102,8 @@ class Report(msgspec.Struct, kw_only=True):
     bytes: int = 0
     """The bodies' size, decoded."""
     retries: int = 0
+    anomalies: dict[str, int] = {}
+    """Responses that were used though something is odd about them, by `Response.anomalies`."""
     dropped: dict[str, int] = {}
     """Requests that were not made, by reason."""
     items: int = 0
@@ -146,10 +148,6 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
     yield from _fetch_lines(report)
-    if report.dropped:
-        yield f"  dropped    {_tally(report.dropped)}"
-    if report.items_dropped:
-        yield f"  items dropped by stages  {_tally(report.items_dropped)}"
     for output, items in report.exports.items():
         yield f"  written    {output}: {_count(items, 'item')}"
     for cost in report.callbacks:
@@ -189,6 +187,13 @@ def _fetch_lines(report: Report) -> Iterator[str]:
         yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
     if report.cache is not None:
         yield f"  cache      {_cache(report.cache)}"
+    for title, tally in (
+        ("odd       ", report.anomalies),
+        ("dropped   ", report.dropped),
+        ("items dropped by stages ", report.items_dropped),
+    ):
+        if tally:
+            yield f"  {title} {_tally(tally)}"
 
 
 def _error_lines(group: ErrorGroup) -> Iterator[str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
-from scrapekit import retry
+from scrapekit import retry, urls
 from scrapekit.announcer import Announcer
 from scrapekit.clock import Clock
-from scrapekit.messages import Request
+from scrapekit.fetcher import bad_status
+from scrapekit.messages import Request, Response
 from scrapekit.retry import RetryBudget
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
@@ -34,9 +35,7 @@ class Retries:
         Until the date of a Retry-After nothing at all goes to the origin.
         """
         now = self._clock.now()
-        wished_s = retry.wished_delay_s(error, now)
-        if wished_s:
-            self._scheduler.hold(origin, now + min(wished_s, self._settings.max_retry_delay_s))
+        self._heed(origin, error, now)
         due = retry.decide(
             error,
             method=request.method,
@@ -50,6 +49,17 @@ class Retries:
         self._tell.retried(request, tries, error, due)
         return due
 
-    def came(self, origin: str) -> None:
-        """A page of the origin came, which makes it worth more retries."""
-        self._budget.came(origin)
+    def came(self, response: Response) -> None:
+        """A page came, which makes its origin worth more retries. One that is accepted though its
+        status says that the site is overloaded may have a Retry-After as well.
+        """
+        origin = urls.origin(response.url)
+        if response.status in retry.OVERLOAD_STATUSES:
+            self._heed(origin, bad_status(response), self._clock.now())
+        else:
+            self._budget.came(origin)
+
+    def _heed(self, origin: str, error: Exception, now: float) -> None:
+        wished_s = retry.wished_delay_s(error, now)
+        if wished_s:
+            self._scheduler.hold(origin, now + min(wished_s, self._settings.max_retry_delay_s))

@@ -13,6 +13,7 @@ from scrapekit.errors import (
     ConnectError,
     FetchTimeout,
     ProtocolError,
+    ProxyError,
     RobotsUnavailable,
 )
 from scrapekit.settings import Settings
@@ -72,6 +73,9 @@ def wished_delay_s(error: Exception, now: float) -> float | None:
 
 def overload_sign(error: Exception) -> str | None:
     """How an error is called that may come of a site being asked for too much; None for others."""
+    if isinstance(error, ProxyError):
+        # It says nothing of the site behind.
+        return None
     if isinstance(error, FetchTimeout):
         return "a timeout"
     if isinstance(error, ConnectError):

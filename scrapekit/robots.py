@@ -9,6 +9,7 @@ from typing import Final, Literal
 from protego import Protego
 
 from scrapekit import urls
+from scrapekit.agents import only_for
 from scrapekit.errors import InvalidURL, RobotsUnavailable
 
 MAX_BYTES: Final = 500 * 1024
@@ -35,8 +36,8 @@ class Robots:
 
     def __init__(self, text: str, user_agent: str) -> None:
         self.text = text
-        self._rules = Protego.parse(text) if text.strip() else None
         self._agent = product_token(user_agent)
+        self._rules = Protego.parse(only_for(self._agent, text)) if text.strip() else None
 
     def __repr__(self) -> str:
         return f"<Robots for {self._agent}: {'rules' if self._rules else 'all allowed'}>"

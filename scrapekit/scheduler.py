@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from scrapekit import urls
+from scrapekit.addresses import Space
 from scrapekit.begun import Begun, Errand
 from scrapekit.clock import Clock, Timer
 from scrapekit.frontier.base import Frontier, Head, Hop, Lease, Outcome
@@ -25,6 +26,7 @@ from scrapekit.politeness import Politeness
 
 _LATER_S: Final = 60.0
 """When a page starts over whose redirect found no room to wait in."""
+_PUBLIC: Final = int(Space.PUBLIC)
 
 
 class Scheduler:
@@ -62,6 +64,8 @@ class Scheduler:
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._starts_open = True
+        self._reaches: dict[str, int] = {}
+        """How far a robots.txt may lead, where that is further than to public addresses."""
         self.closed = False
 
     def __repr__(self) -> str:
@@ -81,6 +85,7 @@ class Scheduler:
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         """File requests; returns those that are new."""
         new = await self._frontier.add(requests)
+        self._note_reach(new)
         self._book(urls.origin(request.url) for request in new)
         return new
 
@@ -91,6 +96,7 @@ class Scheduler:
         `max_pages`.
         """
         new = await self._frontier.commit(outcome)
+        self._note_reach(new)
         if not is_page:
             self._give_page_back()
         self._settled(outcome.lease, new)
@@ -122,6 +128,7 @@ class Scheduler:
         self._end_turn(lease)
         left, lease.hop, lease.sent = lease.turn, hop, False
         self._begun.add_hop(lease)
+        self._note_reach((hop.request,))
         self._book((left, lease.turn))
 
     def forward_errand(self, errand: Errand, hop: Hop, due: float | None = None) -> None:
@@ -225,8 +232,16 @@ class Scheduler:
             self._skipped.add(origin)
             return None
         if self._unknown is not None and self._unknown(origin):
-            return self._begun.ask(origin)
+            return self._begun.ask(origin, self._reaches.get(origin, _PUBLIC))
         return self._begun.hop(origin) or self._lease(origin, now)
+
+    def _note_reach(self, requests: Iterable[Request]) -> None:
+        """A robots.txt is fetched for whichever of its origin's pages may lead furthest."""
+        reaches = self._reaches
+        for request in requests:
+            origin = urls.origin(request.url)
+            if reaches.get(origin, _PUBLIC) < request.reach:
+                reaches[origin] = request.reach
 
     def _lease(self, origin: str, now: float) -> Lease | None:
         lease = self._frontier.lease(origin, now)

@@ -16,6 +16,7 @@ from scrapekit.messages import Request, Response
 from scrapekit.proxies import Proxies
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
+from scrapekit.transport.guarded import Guarded
 
 logger = logging.getLogger("scrapekit")
 
@@ -23,7 +24,7 @@ logger = logging.getLogger("scrapekit")
 class Sender:
     """Stands before a crawl's transport. `cookies` are what sites have set so far."""
 
-    def __init__(self, transport: Transport, settings: Settings, clock: Clock) -> None:
+    def __init__(self, transport: Transport | Guarded, settings: Settings, clock: Clock) -> None:
         self._transport = transport
         self._clock = clock
         self._credentials = Credentials(settings.headers, settings.cookies, settings.auth)

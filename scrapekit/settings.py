@@ -23,6 +23,7 @@ _Pause = Annotated[float, Meta(ge=0, le=_A_YEAR_S)]
 _Count = Annotated[int, Meta(ge=1)]
 _Slots = Annotated[int, Meta(ge=1, le=100_000)]
 _Workers = Annotated[int, Meta(ge=1, le=1_000)]
+_Port = Annotated[int, Meta(ge=1, le=65_535)]
 _Status = Annotated[int, Meta(ge=100, le=999)]
 # RFC 9110, 5.6.2; RFC 6265, 4.1.1 takes the same for the names of cookies.
 _Token = Annotated[str, Meta(pattern=r"\A[!#$%&'*+\-.^_`|~0-9A-Za-z]+\Z", title="a token")]
@@ -128,9 +129,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Span,
         Meta(description="Longest silence before the first byte or between reads, in seconds."),
     ] = 30.0
+    first_byte_timeout_s: Annotated[
+        _Span | None,
+        Meta(
+            description="Longest silence before the first byte, in seconds; none: read_timeout_s."
+        ),
+    ] = None
+    header_timeout_s: Annotated[
+        _Span,
+        Meta(description="Longest time from a request to its answer's whole header, in seconds."),
+    ] = 45.0
+    min_bytes_per_s: Annotated[
+        _Pause,
+        Meta(description="Slowest transfer of a body, after its first 10 seconds; 0: any."),
+    ] = 50.0
     max_body_bytes: Annotated[
         _Count, Meta(description="Largest body of one page, decoded, in bytes.")
     ] = 33_554_432
+    max_ratio: Annotated[
+        _Count,
+        Meta(description="Most decoded bytes for one on the wire, in bodies of over 1 MiB."),
+    ] = 1_100
     max_bytes_in_flight: Annotated[
         _Count, Meta(description="Most decoded bytes held by all pages in the making, in bytes.")
     ] = 268_435_456
@@ -263,6 +282,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Pause, Meta(description="How long a stop waits for the pages in flight, in seconds.")
     ] = 10.0
     verify_tls: Annotated[bool, Meta(description="Refuse invalid TLS certificates.")] = True
+    guard: Annotated[
+        Literal["local-network-safe", "public-only", "off"],
+        Meta(description="Which addresses pages and strangers may lead the crawl to."),
+    ] = "local-network-safe"
+    guard_ports: Annotated[
+        tuple[_Port, ...], Meta(description="The only ports for guard = public-only.")
+    ] = (80, 443)
+    csv_safe: Annotated[
+        bool, Meta(description="Keep spreadsheets from running cells of CSV files as formulas.")
+    ] = False
 
     def __post_init__(self) -> None:
         """Check what msgspec leaves unchecked: values that were passed by keyword."""
@@ -392,10 +421,10 @@ def _expected(kind: inspect.Type) -> str:
             return f"a whole number {_range(kind)}"
         case inspect.FloatType():
             return f"a number {_range(kind)}"
+        case inspect.LiteralType(values=values):
+            return f"one of {', '.join(map(str, values))}"
         case inspect.VarTupleType(item_type=item):
             return f"a list, each item {_expected(item)}"
-        case inspect.LiteralType(values=values):
-            return " or ".join(map(str, values))
         case inspect.DictType(key_type=key, value_type=value):
             return f"a table, each name {_expected(key)}, each value {_expected(value)}"
         case _:

@@ -41,7 +41,7 @@ class SitemapFeed:
         """The spider's `sitemap_urls`."""
         self.rules: list[Rule] = []
         self._since: float | None = None
-        self._wanted: deque[str] = deque()
+        self._wanted: deque[Request] = deque()
         self._levels: dict[str, int] = {}
         """Every sitemap that was met, and how many indexes led there."""
         self._under_way: set[str] = set()
@@ -60,7 +60,7 @@ class SitemapFeed:
         self.rules = [_rule(spider, rule) for rule in spider.sitemap_rules]
         self._since = _since(spider)
         for url in self.roots:
-            self._want(url, 0)
+            self._want(url, 0, None)
 
     def takes(self, request: Request) -> bool:
         """Whether it is a sitemap that is asked for, so that no callback gets it."""
@@ -84,15 +84,14 @@ class SitemapFeed:
         """Requests for sitemaps, and for the pages they list; waits for sitemaps to come."""
         while True:
             while self._wanted and len(self._under_way) < _AHEAD:
-                url = self._wanted.popleft()
-                self._under_way.add(url)
-                # Not unique: what a sitemap lists may have changed since an earlier run.
-                yield Request(url, SITEMAP, unique=False)
+                wanted = self._wanted.popleft()
+                self._under_way.add(wanted.url)
+                yield wanted
             if self._arrived:
                 response = self._arrived.popleft()
                 for requests in self._read(response):
                     for request in requests:
-                        yield request
+                        yield request.at_depth(0, response.reach)
                     await asyncio.sleep(0)
                 self._under_way.discard(response.request.url)
                 self._here.discard(response.request.url)
@@ -112,7 +111,7 @@ class SitemapFeed:
             if not sitemap.lists_sitemaps:
                 yield [page for url in new if (page := self._page(url)) is not None]
                 continue
-            refusals = (self._want(url, level) for url in new)
+            refusals = (self._want(url, level, response.reach) for url in new)
             problems |= dict.fromkeys(problem for problem in refusals if problem)
             yield []
         # Once each, however many URLs it concerns.
@@ -121,16 +120,20 @@ class SitemapFeed:
         if sitemap.problem is not None:
             self._tell(response, sitemap.problem, sitemap.count)
 
-    def _want(self, url: str, level: int) -> str:
-        """Note a sitemap that isn't known yet; why it can't be, if so."""
-        if url in self._levels:
+    def _want(self, url: str, level: int, reach: int | None) -> str:
+        """Note a sitemap that isn't known yet; why it can't be, if so. What a site lists leads no
+        further than its list did.
+        """
+        # Not unique: what a sitemap lists may have changed since an earlier run.
+        request = Request(url, SITEMAP, unique=False).at_depth(0, reach)
+        if request.url in self._levels:
             return ""
         if level > _MAX_LEVELS:
             return f"its indexes are nested deeper than {_MAX_LEVELS}"
         if len(self._levels) >= _MAX_SITEMAPS:
             return f"there are more than {_MAX_SITEMAPS:,} sitemaps"
-        self._levels[url] = level
-        self._wanted.append(url)
+        self._levels[request.url] = level
+        self._wanted.append(request)
         return ""
 
     def _page(self, url: str) -> Request | None:

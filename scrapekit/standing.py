@@ -104,7 +104,9 @@ class Standing:
         return date
 
     def limit(self, limits: Limits) -> int:
-        """How many requests at a time."""
+        """How many requests at a time. A site that asks for a delay gets one."""
+        if self.site_delay_s:
+            return 1
         if self.law is None or not limits.adaptive:
             return limits.concurrency
         return min(limits.concurrency, self.law.limit)
@@ -160,6 +162,8 @@ class Standing:
 def limit_of(name: str, limits: Limits, standing: Standing) -> OriginLimit:
     """How an origin's limits ended up, for the report."""
     why = standing.law.why if standing.law is not None and limits.adaptive else "adaptive is off"
+    if standing.site_delay_s:
+        why = "robots.txt asks for a delay"
     return OriginLimit(
         origin=name,
         requests=standing.requests,

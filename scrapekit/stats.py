@@ -41,6 +41,7 @@ class Stats:
     def __init__(self) -> None:
         self._report = Report()
         self._statuses: Counter[int] = Counter()
+        self._anomalies: Counter[str] = Counter()
         self._dropped: Counter[str] = Counter()
         self._items_dropped: Counter[str] = Counter()
         self._exports: Counter[str] = Counter()
@@ -61,6 +62,7 @@ class Stats:
         report = msgspec.structs.replace(
             self._report,
             statuses=dict(sorted(self._statuses.items())),
+            anomalies=dict(self._anomalies),
             dropped=dict(self._dropped.most_common()),
             items_dropped=dict(self._items_dropped.most_common()),
             exports=dict(self._exports),
@@ -81,6 +83,8 @@ class Stats:
         self._statuses[event.response.status] += 1
         self._report.bytes += len(event.response.body)
         self._report.pages += event.accepted
+        if event.response.anomalies:
+            self._anomalies.update(event.response.anomalies)
 
     def _done(self, event: PageDone) -> None:
         self._report.items += event.items

@@ -56,7 +56,8 @@ _NO_NEWS: Final = b"0123456789 \t\r\n"
 """Pages that differ in these alone may be the same; the numbers that are read decide."""
 _MIN_BYTES: Final = 500
 """Smaller pages are too easily the same."""
-_TAG: Final = re.compile(rb"<[^>]*>")
+# Up to the next tag at most, or a page of nothing but "<" would take its square.
+_TAG: Final = re.compile(rb"<[^<>]*>")
 _NUMBER: Final = re.compile(rb"\d+")
 
 

@@ -17,7 +17,7 @@ from urllib.parse import quote_from_bytes, unquote_to_bytes, urlencode
 import xxhash
 
 from scrapekit.charset import scalar_text
-from scrapekit.errors import InvalidURL
+from scrapekit.errors import InvalidURL, without_userinfo
 
 if TYPE_CHECKING:
     from publicsuffixlist import PublicSuffixList
@@ -119,6 +119,13 @@ def host(href: str) -> str:
     if authority.startswith("["):
         return authority[: authority.index("]") + 1]
     return authority.partition(":")[0]
+
+
+def port(href: str) -> int:
+    """The port of a canonical URL, also if it is the default and isn't written."""
+    scheme, authority = _scheme_and_authority(href)
+    number = authority.rpartition("@")[2].rpartition("]")[2].rpartition(":")[2]
+    return int(number) if number.isdigit() else 443 if scheme == "https:" else 80
 
 
 @lru_cache(maxsize=4096)
@@ -260,7 +267,7 @@ _SCHEME: Final = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*):")
 
 
 def _why_invalid(url: str) -> str:
-    text = scalar_text(url).strip(_STRIPPED)
+    text = without_userinfo(scalar_text(url).strip(_STRIPPED))
     if not text:
         return "it is empty"
     if _SCHEME.match(text):
@@ -275,6 +282,8 @@ def _why_invalid(url: str) -> str:
 def _why_not_http(url: str) -> str:
     text = scalar_text(url).strip(_STRIPPED)
     scheme, _, rest = text.partition(":")
-    if rest[:1].isdigit():
-        return f"it has no scheme; write http://{text}"
+    # What looks like a scheme may be a host, or the name of a user.
+    is_user = "@" in rest and not rest.startswith("//") and not text.startswith(_NEVER_HTTP)
+    if rest[:1].isdigit() or is_user:
+        return f"it has no scheme; write http://{without_userinfo(text)}"
     return f"only http and https can be fetched, not {scheme!r}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
@@ -17,6 +18,7 @@ from aiohttp import ClientResponse, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from hypothesis import settings
 
+from tests import certificate
 from tests import leaks as leak_checks
 from tests import vectors as vector_files
 
@@ -71,6 +73,12 @@ def _own_sys_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def vectors() -> Path:
     """The folder of third-party vectors; skips where there is none."""
     return vector_files.root() or pytest.skip(vector_files.ABSENT)
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> ssl.SSLContext:
+    """For servers; clients that verify certificates refuse it."""
+    return certificate.server_context(tmp_path)
 
 
 @pytest.fixture

@@ -17,7 +17,16 @@ from scrapekit.exports.files import STDOUT, Mode
 from scrapekit.exports.json import JsonArray
 from scrapekit.exports.jsonl import JsonLines
 
-__all__ = ["FORMATS", "Export", "FileExport", "Format", "Mode", "check_distinct", "open_spec"]
+__all__ = [
+    "FORMATS",
+    "Export",
+    "FileExport",
+    "Format",
+    "Mode",
+    "check_distinct",
+    "escape_formulas",
+    "open_spec",
+]
 
 FORMATS: dict[str, Callable[[], Format]] = {
     "jsonl": JsonLines,
@@ -50,6 +59,13 @@ def check_distinct(specs: Iterable[str | os.PathLike[str]]) -> None:
                 "give each export its own"
             )
         seen[target] = os.fspath(spec)
+
+
+def escape_formulas(outputs: Iterable[Export]) -> None:
+    """Have the CSV files among `outputs`, none of them opened yet, written for spreadsheets."""
+    for output in outputs:
+        if isinstance(output, FileExport) and isinstance(output.layout, Csv):
+            output.layout.safe = True
 
 
 def _parse(spec: str | os.PathLike[str]) -> tuple[str, str]:

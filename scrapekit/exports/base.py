@@ -118,6 +118,11 @@ class FileExport:
         await self.aclose()
 
     @property
+    def layout(self) -> Format:
+        """The format, which may still be adjusted before the first item is written."""
+        return self._format
+
+    @property
     def position(self) -> int:
         """The byte at which the next item will start; 0-based, within the file if it has a size."""
         return self._sink.position if self._sink else 0

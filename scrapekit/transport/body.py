@@ -17,41 +17,58 @@ Read = Callable[[], Awaitable[bytes]]
 
 # What is decoded before the loop gets its turn: about a millisecond.
 _STEP: Final = 262_144
-# Read and forgotten after the end of a compressed stream, to keep the connection usable.
-_MAX_SURPLUS: Final = 65_536
+# Compressed data that doesn't shrink at all has some headers on top.
+_SPARE: Final = 65_536
+# Small pages compress as well as they like: a kilobyte of one letter is no attack.
+_RATIO_FROM: Final = 1_048_576
+
+TRAILING_GARBAGE: Final = "trailing-garbage"
+"""The flag of a body whose compressed stream is followed by something else."""
 
 
-async def read_body(read: Read, codings: str, account: Account, limit: int) -> bytes:
+async def read_body(
+    read: Read,
+    codings: str,
+    account: Account,
+    limit: int,
+    *,
+    max_ratio: int | None = None,
+    flag: Callable[[str], None] | None = None,
+) -> bytes:
     """Read a body and undo its Content-Encoding `codings`.
 
     Every decoded byte is taken from `account`, so this waits for the network and for room.
-    Raises BodyTooLarge as soon as more than `limit` bytes are decoded, BodyUndecodable,
-    BodyTruncated if a compressed stream ends early, and whatever `read` raises.
+    `flag` is told of what is wrong with a body that can be used all the same.
+    Raises BodyTooLarge as soon as more than `limit` bytes are decoded, or of a large body more
+    than `max_ratio` for each that came, BodyUndecodable, BodyTruncated if a compressed stream ends
+    early, and whatever `read` raises.
     """
-    body = _Body(account, limit)
+    body = _Body(account, limit, max_ratio)
     # Compressed data is smaller than its content, or hardly larger; more than this is hostile.
-    max_input = 2 * limit + _MAX_SURPLUS
+    max_input = 2 * limit + _SPARE
     stream = decoder(codings, max_input=max_input) if codings else None
     if stream is None:
         while chunk := await read():
             await body.add(chunk)
     else:
         await _decode(read, stream, body, max_input)
+        if flag is not None and stream.garbage:
+            flag(TRAILING_GARBAGE)
     return body.joined()
 
 
 async def _decode(read: Read, stream: Decoder, body: _Body, max_input: int) -> None:
-    arrived = surplus = 0
+    arrived = 0
     while chunk := await read():
         arrived += len(chunk)
         if arrived > max_input:
             raise too_large(body.limit)
-        if not stream.complete:
-            await _decode_chunk(stream, chunk, body)
-            continue
-        surplus += len(chunk)
-        if surplus > _MAX_SURPLUS:
+        body.arrived = arrived
+        if stream.complete:
+            # Garbage, which may be without end; the connection isn't used again.
+            stream.feed(chunk, _STEP)
             return
+        await _decode_chunk(stream, chunk, body)
     stream.finish()
 
 
@@ -65,10 +82,13 @@ async def _decode_chunk(stream: Decoder, chunk: bytes, body: _Body) -> None:
 class _Body:
     """The decoded bytes so far."""
 
-    __slots__ = ("_account", "_pieces", "_size", "limit")
+    __slots__ = ("_account", "_max_ratio", "_pieces", "_size", "arrived", "limit")
 
-    def __init__(self, account: Account, limit: int) -> None:
+    def __init__(self, account: Account, limit: int, max_ratio: int | None) -> None:
         self.limit = limit
+        self.arrived = 0
+        """Bytes that came for those decoded, if the body is compressed."""
+        self._max_ratio = max_ratio
         self._account = account
         self._pieces: list[bytes] = []
         self._size = 0
@@ -78,9 +98,16 @@ class _Body:
         self._size += size
         if self._size > self.limit:
             raise too_large(self.limit)
+        if self._size > _RATIO_FROM and self.arrived:
+            self._check_ratio()
         if not self._account.try_take(size):
             await self._account.take(size)
         self._pieces.append(piece)
+
+    def _check_ratio(self) -> None:
+        if self._max_ratio is not None and self._size > self._max_ratio * self.arrived:
+            message = f"the body grows to more than {self._max_ratio} times what came (max_ratio)"
+            raise BodyTooLarge(message, url="", limit_bytes=self._max_ratio * self.arrived)
 
     def joined(self) -> bytes:
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)

@@ -14,7 +14,8 @@ from multidict import CIMultiDict, CIMultiDictProxy
 
 from scrapekit.clock import Clock
 from scrapekit.errors import UsageError
-from scrapekit.messages import Request, Response
+from scrapekit.messages import Cached, Request, Response
+from scrapekit.reach import Asking, Reach
 from scrapekit.report import CacheCounts
 from scrapekit.settings import Settings
 from scrapekit.transport import cacherules as rules
@@ -49,6 +50,7 @@ class CachingTransport:
         self._inner = inner
         self._keeper = Keeper(path, sent, self.counts)
         self._limit = settings.max_body_bytes
+        self._reach = Reach(settings)
         self._clock = clock
         self._by_rules = settings.cache_mode == "rules"
 
@@ -103,7 +105,12 @@ class CachingTransport:
     async def _body(
         self, name: Name, kept: Kept, request: Request, account: Account
     ) -> bytes | None:
-        """The body, taken from the account; None if it is damaged."""
+        """The body, taken from the account; None if it is damaged.
+
+        What came from an address that this request may not lead to is refused as it would be there.
+        """
+        if kept.record.address:
+            self._reach.check_address(kept.record.address, Asking(request.url, request.reach))
         size = kept.record.body_bytes
         if size > self._limit:
             error = too_large(self._limit)
@@ -117,7 +124,7 @@ class CachingTransport:
         if self._by_rules:
             # RFC 9111, 4: an answer from a cache tells its age.
             headers["Age"] = f"{rules.age_s(headers, kept.times, self._clock.now()):.0f}"
-        return Response(request.url, kept.record.status, headers, body, request, cached="hit")
+        return _response(kept, headers, body, request, "hit")
 
     async def _fetch(self, name: Name, request: Request, account: Account) -> Response:
         asked_at = self._clock.now()
@@ -151,15 +158,7 @@ class CachingTransport:
     ) -> Response:
         """RFC 9111, 4.3.4: what is kept, as a 304 that was asked for `at` has confirmed it."""
         headers = rules.updated(kept.headers, _fields(answer))
-        confirmed = Response(
-            request.url,
-            kept.record.status,
-            headers,
-            body,
-            request,
-            elapsed_s=answer.elapsed_s,
-            cached="revalidated",
-        )
+        confirmed = _response(kept, headers, body, request, "revalidated", answer.elapsed_s)
         await self._keep(name, request, confirmed, at)
         # The site has set these now; they aren't kept.
         headers.extend(("Set-Cookie", line) for line in _fields(answer).getall("Set-Cookie", ()))
@@ -186,6 +185,27 @@ class CachingTransport:
         await self._keeper.keep(name, request, response, headers, times)
 
 
+def _response(
+    kept: Kept,
+    headers: rules.Fields,
+    body: bytes,
+    request: Request,
+    cached: Cached,
+    elapsed_s: float = 0.0,
+) -> Response:
+    return Response(
+        request.url,
+        kept.record.status,
+        headers,
+        body,
+        request,
+        elapsed_s=elapsed_s,
+        cached=cached,
+        address=kept.record.address,
+        anomalies=kept.record.anomalies,
+    )
+
+
 def _answer_to(request: Request, answer: Response) -> Response:
     """The answer to a conditional request as one to the request that it was made of."""
     return Response(
@@ -196,6 +216,8 @@ def _answer_to(request: Request, answer: Response) -> Response:
         request,
         elapsed_s=answer.elapsed_s,
         cached=answer.cached,
+        address=answer.address,
+        anomalies=answer.anomalies,
     )
 
 

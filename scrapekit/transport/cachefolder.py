@@ -47,6 +47,9 @@ class Record(msgspec.Struct, array_like=True, frozen=True):
     came_at: float
     choice: bytes
     """A hash of those fields of its request that its Vary names."""
+    address: str = ""
+    """Where it came from."""
+    anomalies: tuple[str, ...] = ()
     body_bytes: int = 0
     body_hash: bytes = b""
 

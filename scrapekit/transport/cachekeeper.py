@@ -121,6 +121,8 @@ class Keeper:
             asked_at=times.asked_at,
             came_at=times.came_at,
             choice=self._choice(headers, request),
+            address=response.address,
+            anomalies=response.anomalies,
         )
         if await self._write(self.folder.write, str(name), record, response.body):
             self._counts.kept += 1

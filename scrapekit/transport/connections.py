@@ -1,5 +1,7 @@
 """aiohttp's connection pool, with what it gets wrong put right.
 
+- A connection that one request may open isn't for every other one.
+- A connection that has sent nonsense goes back into the pool if the nonsense was framed well.
 - A pooled connection may hold bytes that nobody asked for: a whole response, planted for the next
   request. aiohttp 3.14 would hand it out; here such a connection is closed.
 - A chunk that breaks the framing, when it arrives later than the header, leaves aiohttp's reader
@@ -14,10 +16,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
@@ -25,36 +27,12 @@ from aiohttp.client_reqrep import ClientRequest, ConnectionKey
 from aiohttp.connector import Connection
 
 from scrapekit.errors import BodyTruncated, ProtocolError, Refused
-
-if TYPE_CHECKING:
-    from aiohttp.connector import AddrInfoType
-
-    SocketFactory = Callable[[AddrInfoType], socket.socket]
+from scrapekit.reach import Reach, asking
+from scrapekit.transport.wire import Limits, Wire
 
 
 class HungUp(aiohttp.ClientConnectionError):
     """The server closed a fresh connection instead of answering. Not repeated by aiohttp."""
-
-
-class AddressRefused(OSError):
-    """Carries Refused through aiohttp, which lets only OSErrors out of a socket factory."""
-
-    def __init__(self, refused: Refused) -> None:
-        # The same words each time: aiohttp keeps the first error only of several equal ones.
-        super().__init__("address refused")
-        self.refused = refused
-
-
-def refusing(factory: SocketFactory) -> SocketFactory:
-    """Make a socket factory that may raise Refused fit for aiohttp."""
-
-    def make(address: AddrInfoType) -> socket.socket:
-        try:
-            return factory(address)
-        except Refused as exc:
-            raise AddressRefused(exc) from exc
-
-    return make
 
 
 def broken_framing() -> ProtocolError:
@@ -65,10 +43,12 @@ def broken_framing() -> ProtocolError:
 class Line:
     """One connection, from its making to the closing of its socket."""
 
-    __slots__ = ("content", "fresh", "transport")
+    __slots__ = ("address", "content", "fresh", "transport")
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, address: str) -> None:
         self.transport = transport
+        self.address = address
+        """The IP address at the other end; "" if a proxy stands between."""
         self.fresh = True
         """No request went out on it before this one."""
         self.content: aiohttp.StreamReader | None = None
@@ -82,11 +62,17 @@ class Line:
 
 
 class Connector(aiohttp.TCPConnector):
-    """The pool. `lines` has every connection whose socket is open."""
+    """The pool. `lines` has every connection whose socket is open.
 
-    def __init__(self, **options: Any) -> None:
+    `reach` says which requests may use a connection that another request has opened, `limits` what
+    any connection may bring.
+    """
+
+    def __init__(self, *, reach: Reach | None = None, limits: Limits, **options: Any) -> None:
         super().__init__(**options)
+        self._factory = partial(Wire, limits, self._loop)  # type: ignore[assignment]
         self.lines: dict[ResponseHandler, Line] = {}
+        self._reach = reach
 
     async def connect(self, *args: Any, **kwargs: Any) -> Connection:
         connection = await super().connect(*args, **kwargs)
@@ -94,14 +80,27 @@ class Connector(aiohttp.TCPConnector):
             connection.close()
             connection = await super().connect(*args, **kwargs)
         self._enlist(wire)
+        if self._reach is not None:
+            self._check(connection, self._reach)
         return connection
+
+    def _check(self, connection: Connection, reach: Reach) -> None:
+        line = self.lines.get(_wire(connection))
+        try:
+            reach.check_address(line.address if line else "", asking.get())
+        except Refused:
+            connection.release()
+            raise
 
     def _enlist(self, wire: ResponseHandler) -> None:
         line = self.lines.get(wire)
         if line is not None:
             line.fresh = False
         elif wire.closed is not None and wire.transport is not None:
-            self.lines[wire] = Line(wire.transport)
+            # There is no name of a peer that has gone already.
+            name = wire.transport.get_extra_info("peername")
+            known = name and not asking.get().proxied
+            self.lines[wire] = Line(wire.transport, name[0] if known else "")
             wire.closed.add_done_callback(lambda closed: self._strike(wire, closed))
 
     def _strike(self, wire: ResponseHandler, closed: asyncio.Future[None]) -> None:
@@ -145,6 +144,8 @@ class Answer(aiohttp.ClientResponse):
         super().__init__(*args, **kwargs)
         self._lines = lines
         self._wire: ResponseHandler | None = None
+        self.address = ""
+        """The IP address it comes from; "" if a proxy stands between."""
 
     async def start(self, connection: Connection) -> aiohttp.ClientResponse:
         self._wire = _wire(connection)
@@ -158,7 +159,13 @@ class Answer(aiohttp.ClientResponse):
                 raise HungUp(str(exc)) from exc
             raise
         line.content = self.content
+        self.address = line.address
         return self
+
+    def condemn(self) -> None:
+        """Have the connection closed instead of used again, be it in the pool or busy by now."""
+        if self._wire is not None:
+            self._wire.force_close()
 
     def check_end(self) -> None:
         """Raise BodyTruncated if a body without a length ended with a broken connection."""

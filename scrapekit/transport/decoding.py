@@ -40,6 +40,10 @@ class Decoder(Protocol):
     def complete(self) -> bool:
         """True: the stream is over, and whatever follows it will be ignored."""
 
+    @property
+    def garbage(self) -> bool:
+        """Whether something that is none of it followed the stream."""
+
     def feed(self, data: bytes, max_length: int) -> bytes:
         """Take `data` and put out at most `max_length` bytes (br: up to twice that, in 32 KiB).
 
@@ -60,13 +64,9 @@ def decoder(codings: str, *, max_input: int = sys.maxsize) -> Decoder | None:
     `max_input` bounds, in bytes, what one of two codings may hand to the other, which nobody
     else sees. Raises BodyUndecodable for codings that are unknown here.
     """
-    names = _names(codings)
+    names = check_codings(codings)
     if not names:
         return None
-    if len(names) > _MAX_CODINGS:
-        raise BodyUndecodable(
-            f"the body has {len(names)} content codings on top of each other; 2 is the limit"
-        )
     last = _decoder(names[0])
     return last if len(names) == 1 else _Chain(_decoder(names[1]), last, max_input)
 
@@ -76,9 +76,15 @@ def accepted() -> str:
     return ", ".join(name for name in _FORMATS if not name.startswith("x-"))
 
 
-def _names(codings: str) -> list[str]:
-    names = (name.strip().lower() for name in codings.split(","))
-    return [name for name in names if name and name != "identity"]
+def check_codings(codings: str) -> list[str]:
+    """The names in a Content-Encoding. Raises BodyUndecodable if there are more than two."""
+    parts = (part.strip().lower() for part in codings.split(","))
+    names = [part for part in parts if part and part != "identity"]
+    if len(names) > _MAX_CODINGS:
+        raise BodyUndecodable(
+            f"the body has {len(names)} content codings on top of each other; 2 is the limit"
+        )
+    return names
 
 
 def _decoder(name: str) -> Decoder:
@@ -123,6 +129,7 @@ class _Members:
     def __init__(self, form: _Format) -> None:
         self.needs_input = True
         self.complete = False
+        self.garbage = False
         self._format = form
         self._stream = form.make()
         self._members = 1
@@ -130,7 +137,10 @@ class _Members:
         self._pending = b""
 
     def feed(self, data: bytes, max_length: int) -> bytes:
-        if self.complete or not (data or self._pending or not self.needs_input):
+        if self.complete:
+            self.garbage = self.garbage or bool(data)
+            return b""
+        if not (data or self._pending or not self.needs_input):
             return b""
         self._empty = False
         if self._stream.eof and not self._begin_member(data):
@@ -145,6 +155,8 @@ class _Members:
     def finish(self) -> None:
         if not self._empty and not self._stream.eof:
             raise BodyTruncated(f"the body ends before its {self._format.label} stream does")
+        # The beginning of another stream, or of none.
+        self.garbage = self.garbage or bool(self._pending)
 
     def _decompress(self, data: bytes, max_length: int) -> bytes:
         try:
@@ -154,7 +166,10 @@ class _Members:
 
     def _end_member(self) -> None:
         self.complete = self._format.start is None
-        self._pending = b"" if self.complete else self._stream.unused_data
+        self._pending = self._stream.unused_data
+        if self.complete:
+            self.garbage = bool(self._pending)
+            self._pending = b""
         self.needs_input = not self._pending
 
     def _begin_member(self, data: bytes) -> bool:
@@ -165,7 +180,7 @@ class _Members:
         if len(self._pending) < form.start_length:
             return False
         if form.start is None or not form.start.match(self._pending):
-            self.complete = True
+            self.complete = self.garbage = True
             return False
         self._members += 1
         if self._members > _MAX_MEMBERS:
@@ -189,6 +204,10 @@ class _Chain:
     @property
     def complete(self) -> bool:
         return self._last.complete
+
+    @property
+    def garbage(self) -> bool:
+        return self._first.garbage or self._last.garbage
 
     def feed(self, data: bytes, max_length: int) -> bytes:
         if self._last.needs_input:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
@@ -20,24 +20,27 @@ from yarl import URL
 from scrapekit.clock import Clock, SystemClock
 from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
+from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
-from scrapekit.transport.body import read_body, too_large
+from scrapekit.transport.body import Read, read_body, too_large
 from scrapekit.transport.connections import (
     Answer,
     Connector,
     SessionRequest,
     broken_framing,
     current_session,
-    refusing,
 )
-from scrapekit.transport.decoding import accepted
+from scrapekit.transport.decoding import accepted, check_codings
+from scrapekit.transport.dialling import Resolver, guarded, refusing
+from scrapekit.transport.pace import Pace
 from scrapekit.transport.translation import FOREIGN, proxy_refuses, translate
+from scrapekit.transport.wire import Limits
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
 
     from scrapekit.budget import Account
-    from scrapekit.transport.connections import SocketFactory
+    from scrapekit.transport.dialling import SocketFactory
 
 _ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
@@ -59,7 +62,8 @@ class HttpTransport:
     `settings.headers` go with every request to whatever origin, so they must hold nothing
     private; a request's own headers win over them. `settings.cookies` aren't looked at.
     `resolver` and `socket_factory` are aiohttp's; the factory sees every address before it is
-    dialled, and may raise Refused.
+    dialled, and may raise Refused. `settings.guard` is heeded whatever they say, but with a proxy
+    it is the proxy that dials.
     """
 
     def __init__(
@@ -74,8 +78,10 @@ class HttpTransport:
         self._resolver = resolver
         self._socket_factory = socket_factory
         self._clock = clock or SystemClock()
+        self._reach = None if settings.guard == "off" else Reach(settings)
         self._session: aiohttp.ClientSession | None = None
         self._connector: Connector | None = None
+        self._names: Resolver | None = None
 
     def __repr__(self) -> str:
         state = "closed" if self._connector is None else f"connections={len(self._connector.lines)}"
@@ -83,13 +89,16 @@ class HttpTransport:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        self._names = Resolver(self._resolver) if self._reach else None
         self._connector = Connector(
+            reach=self._reach,
+            limits=Limits(settings.first_byte_timeout_s, settings.header_timeout_s),
             limit=0,
             ttl_dns_cache=_DNS_TTL_S,
             dns_cache_max_size=_DNS_CACHE_SIZE,
             ssl=settings.verify_tls,
-            resolver=self._resolver,
-            socket_factory=refusing(self._socket_factory) if self._socket_factory else None,
+            resolver=self._names or self._resolver,
+            socket_factory=self._make_socket(),
         )
         answer = partial(Answer, self._connector.lines)
         self._session = aiohttp.ClientSession(
@@ -118,6 +127,11 @@ class HttpTransport:
     ) -> None:
         await self.aclose()
 
+    def _make_socket(self) -> SocketFactory | None:
+        factory = guarded(self._reach, self._socket_factory) if self._reach else None
+        factory = factory or self._socket_factory
+        return refusing(factory) if factory else None
+
     async def aclose(self) -> None:
         session, self._session = self._session, None
         connector, self._connector = self._connector, None
@@ -125,15 +139,21 @@ class HttpTransport:
             closing = connector.abort()
             await session.close()
             await asyncio.gather(*closing, return_exceptions=True)
+        if self._names is not None:
+            await self._names.close()
 
     async def fetch(self, request: Request, account: Account) -> Response:
         started = self._clock.now()
+        asking.set(Asking(request.url, request.reach, self._proxied(request)))
+        flags: list[str] = []
         try:
             answer = await self._send(request)
             try:
-                if answer.status == 407 and (request.proxy or self._settings.proxy):
-                    raise proxy_refuses(request.url, answer.status)
-                body = await self._body(answer, account)
+                self._check_proxy(request, answer.status)
+                body = await self._body(answer, account, flags.append)
+            except BaseException:
+                _condemn(answer)
+                raise
             finally:
                 if not answer.closed:
                     answer.close()
@@ -143,9 +163,25 @@ class HttpTransport:
         except FOREIGN as exc:
             raise translate(exc, request.url, self._settings) from exc
         elapsed_s = self._clock.now() - started
+        if flags:
+            _condemn(answer)
         return Response(
-            request.url, answer.status, answer.headers, body, request, elapsed_s=elapsed_s
+            request.url,
+            answer.status,
+            answer.headers,
+            body,
+            request,
+            elapsed_s=elapsed_s,
+            address=answer.address if isinstance(answer, Answer) else "",
+            anomalies=tuple(flags),
         )
+
+    def _proxied(self, request: Request) -> bool:
+        return (request.proxy or self._settings.proxy) is not None
+
+    def _check_proxy(self, request: Request, status: int) -> None:
+        if status == 407 and self._proxied(request):
+            raise proxy_refuses(request.url, status)
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:
         if self._session is None:
@@ -167,17 +203,27 @@ class HttpTransport:
         except ValueError as exc:
             raise UsageError(f"{request!r} can't be put into HTTP: {exc}") from exc
 
-    async def _body(self, answer: aiohttp.ClientResponse, account: Account) -> bytes:
+    async def _body(
+        self, answer: aiohttp.ClientResponse, account: Account, flag: Callable[[str], None]
+    ) -> bytes:
         """The body, decoded. Of a redirect nobody reads it, so it isn't waited for."""
         content = answer.content
+        codings = ", ".join(answer.headers.getall("Content-Encoding", ()))
+        check_codings(codings)
         if content.at_eof() or (answer.status in _REDIRECTS and "Location" in answer.headers):
             return b""
-        codings = ", ".join(answer.headers.getall("Content-Encoding", ()))
         limit = self._settings.max_body_bytes
         if not codings and (answer.content_length or 0) > limit:
             raise too_large(limit)
         try:
-            body = await read_body(content.readany, codings, account, limit)
+            body = await read_body(
+                self._paced(content),
+                codings,
+                account,
+                limit,
+                max_ratio=self._settings.max_ratio,
+                flag=flag,
+            )
         except RuntimeError as exc:
             # aiohttp's word for reading on after broken framing, before `Line.lost` is called.
             if answer.connection is None or not answer.connection.closed:
@@ -186,6 +232,18 @@ class HttpTransport:
         if isinstance(answer, Answer):
             answer.check_end()
         return body
+
+    def _paced(self, content: aiohttp.StreamReader) -> Read:
+        """What reads the body; what has arrived as a whole needs no clock."""
+        least = self._settings.min_bytes_per_s
+        if not least or content.is_eof():
+            return content.readany
+        return Pace(content.readany, least, asyncio.get_running_loop().time).read
+
+
+def _condemn(answer: aiohttp.ClientResponse) -> None:
+    if isinstance(answer, Answer):
+        answer.condemn()
 
 
 def _default_headers(settings: Settings) -> CIMultiDict[str]:

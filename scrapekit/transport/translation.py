@@ -22,7 +22,9 @@ from scrapekit.errors import (
     SiteError,
 )
 from scrapekit.settings import Settings
-from scrapekit.transport.connections import AddressRefused, HungUp
+from scrapekit.transport.connections import HungUp
+from scrapekit.transport.dialling import AddressRefused
+from scrapekit.transport.wire import FirstByteTimeout, HeaderTimeout
 
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What `translate` knows."""
@@ -64,6 +66,18 @@ def _connect_timeout(failure: _Failure) -> SiteError:
     return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s)
 
 
+def _first_byte_timeout(failure: _Failure) -> SiteError:
+    after_s = failure.settings.first_byte_timeout_s or 0.0
+    message = f"{urls.host(failure.url)} sent nothing for {after_s:g} s"
+    return FetchTimeout(message, url=failure.url, phase="first-byte", after_s=after_s)
+
+
+def _header_timeout(failure: _Failure) -> SiteError:
+    after_s = failure.settings.header_timeout_s
+    message = f"{urls.host(failure.url)} sent no whole header within {after_s:g} s"
+    return FetchTimeout(message, url=failure.url, phase="header", after_s=after_s)
+
+
 def _read_timeout(failure: _Failure) -> SiteError:
     after_s = failure.settings.read_timeout_s
     message = f"{urls.host(failure.url)} was silent for {after_s:g} s"
@@ -84,6 +98,8 @@ def proxy_refuses(url: str, status: int | None) -> ProxyError:
 # The first that fits counts: classes stand before their bases.
 _RULES: Final[tuple[_Rule, ...]] = (
     (aiohttp.ConnectionTimeoutError, _connect_timeout),
+    (FirstByteTimeout, _first_byte_timeout),
+    (HeaderTimeout, _header_timeout),
     (aiohttp.ServerTimeoutError, _read_timeout),
     (
         aiohttp.ClientConnectorDNSError,

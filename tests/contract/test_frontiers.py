@@ -93,12 +93,12 @@ async def test_a_request_comes_back_as_it_was_filed(frontier: Frontier) -> None:
         unique=False,
         session="ann",
         proxy="http://me:pass@proxy.test:3128",
-    ).at_depth(4)
+    ).at_depth(4, 1)
     (new,) = await frontier.add([request])
     assert new == request
     leased = lease(frontier)
     assert leased.request == request
-    assert leased.request.depth == 4
+    assert (leased.request.depth, leased.request.reach) == (4, 1)
     assert (leased.origin, leased.tries) == (A, 1)
 
 

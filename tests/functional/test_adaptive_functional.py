@@ -222,6 +222,18 @@ async def test_without_adaptive_the_retry_budget_keeps_the_storm_off() -> None:
     assert run.report.origins[0].why == "adaptive is off"
 
 
+async def test_an_accepted_refusal_has_to_be_waited_for_as_well() -> None:
+    clock = ManualClock()
+    server = Refusing(0, clock, "30")
+    async with Site({"*": server}) as site:
+        settings = {**POLITE, "accept_statuses": [429], "concurrency_per_origin": 1}
+        crawl = scrapekit.crawl(starts(site, 4), settings=settings, clock=clock)
+        async with crawl as run, passing(clock, run):
+            assert len([item async for item in run]) == 4
+    assert server.early == 0
+    assert run.report.duration_s >= 90
+
+
 async def test_a_method_that_may_be_repeated_is_one_that_the_settings_say() -> None:
     tries: list[str] = []
 

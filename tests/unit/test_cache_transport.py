@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from scrapekit.addresses import Space
 from scrapekit.budget import ByteBudget
 from scrapekit.clock import ManualClock
-from scrapekit.errors import BodyTooLarge, ConnectError, OutputError, UsageError
+from scrapekit.errors import BodyTooLarge, ConnectError, OutputError, Refused, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.transport.cache import CachingTransport
@@ -205,6 +206,31 @@ async def test_a_file_under_a_wrong_name_is_no_answer(tmp_path: Path) -> None:
         files[b"a"].replace(files[b"b"])
         response = await it.get(other)
     assert (response.cached, response.body) == ("", b"b")
+
+
+async def test_what_came_from_a_local_address_isnt_shown_to_a_public_page(tmp_path: Path) -> None:
+    local = page()
+    local.address = "10.0.0.1"
+    local.anomalies = ("trailing-garbage",)
+    # The fake transport tells no address of its own.
+    for mode in ("replay", "rules"):
+        folder = tmp_path / mode
+        folder.mkdir()
+        async with bench(folder, page(Cache_Control="max-age=60"), cache_mode=mode) as it:
+            fetch = it.web.fetch
+
+            async def fetch_locally(request: Request, account: Any, fetch: Any = fetch) -> Response:
+                response: Response = await fetch(request, account)
+                response.address, response.anomalies = local.address, local.anomalies
+                return response
+
+            it.web.fetch = fetch_locally  # type: ignore[method-assign]
+            await it.get()
+            replayed = await it.get()
+            assert (replayed.cached, replayed.address) == ("hit", "10.0.0.1")
+            assert replayed.anomalies == ("trailing-garbage",)
+            with pytest.raises(Refused):
+                await it.send(Request(URL).at_depth(1, Space.PUBLIC))
 
 
 async def test_a_body_that_is_too_large_by_now_is_refused_as_ever(tmp_path: Path) -> None:

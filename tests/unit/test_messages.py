@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from multidict import CIMultiDict, CIMultiDictProxy
 
+from scrapekit.addresses import Space
 from scrapekit.errors import InvalidJSON, InvalidURL, UsageError
 from scrapekit.messages import Request, Response, callback_name
 
@@ -296,6 +297,16 @@ class TestRequest:
         assert request.at_depth(0) is request
         assert request.at_depth(1) == request.replace(depth=1)
 
+    def test_a_request_made_by_its_author_reaches_everything(self) -> None:
+        request = Request(URL)
+        assert request.reach == Space.LOOPBACK
+        assert request.at_depth(0, Space.LOOPBACK) is request
+        limited = request.at_depth(0, Space.PUBLIC)
+        assert limited.reach == Space.PUBLIC
+        assert limited != request
+        assert limited.replace(url=f"{URL}x").reach == Space.PUBLIC
+        assert pickle.loads(pickle.dumps(limited)).reach == Space.PUBLIC
+
     def test_repr_tells_what_is_fetched_and_for_whom(self) -> None:
         assert repr(Request(URL, "parse_item")) == f"<Request GET {URL} -> parse_item>"
         assert repr(Request(URL, body="x")) == f"<Request POST {URL}>"
@@ -484,6 +495,14 @@ class TestResponse:
         ]
         assert {(request.callback, request.depth) for request in requests} == {("parse_item", 5)}
 
+    @pytest.mark.parametrize("options", [{}, {"priority": 2}])
+    def test_what_a_page_leads_to_reaches_as_far_as_the_page(self, options: dict[str, Any]) -> None:
+        html = b'<a href="/1"></a><a href="//u:p@x.test/2"></a>'
+        response = Response(URL, 200, {"Content-Type": "text/html"}, html, reach=Space.LOCAL)
+        for twin in (response, pickle.loads(pickle.dumps(response))):
+            requests = [twin.follow("/3"), *twin.follow_all(**options)]
+            assert [request.reach for request in requests] == [Space.LOCAL] * 3
+
     def test_following_a_callback_that_has_no_name_fails_at_once(self) -> None:
         with pytest.raises(UsageError, match="can't be a callback"):
             page("").follow_all(callback=lambda response: None)
@@ -608,6 +627,10 @@ class TestNofollow:
         assert response.is_nofollow is is_nofollow
         assert bool(response.follow_all(skip_nofollow=True)) is not is_nofollow
         assert len(response.follow_all()) == 1
+
+    def test_a_page_of_tags_that_never_end_takes_no_longer_than_others(self) -> None:
+        # By its square this would take days.
+        assert not Response("https://shop.test/", 200, {}, b"<meta " * 1_000_000).is_nofollow
 
     def test_each_line_of_a_repeated_header_counts(self) -> None:
         lines = CIMultiDict([("X-Robots-Tag", "noindex"), ("X-Robots-Tag", "nofollow")])

@@ -145,6 +145,7 @@ def test_a_crawl_delay_never_shortens_the_setting() -> None:
     politeness.slow_down("a", 2.0)
     politeness.book("a", 0, 0.0, now=100.0)
     take(politeness, 100.0)
+    politeness.finished("a", 101.0)
     politeness.book("a", 0, 0.0, now=100.0)
     assert politeness.next_date() == 110.0
 
@@ -157,8 +158,22 @@ def test_a_crawl_delay_counts_from_the_next_request_on() -> None:
     politeness.finished("a", 500.0)
     politeness.book("a", 0, 0.0, now=501.0)
     assert take(politeness, 501.0) == "a"
+    politeness.finished("a", 501.5)
     politeness.book("a", 0, 0.0, now=502.0)
     assert politeness.next_date() == 511.0
+
+
+def test_a_site_that_asks_for_a_delay_gets_one_request_at_a_time() -> None:
+    politeness = polite()
+    politeness.slow_down("a", 1.0)
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    assert not politeness.book("a", 0, 0.0, now=150.0)
+    politeness.finished("a", 150.0)
+    assert politeness.book("a", 0, 0.0, now=150.0)
+    (limit,) = politeness.report(9)
+    assert (limit.concurrency, limit.ceiling, limit.delay_s) == (1, 8, 1.0)
+    assert limit.why == "robots.txt asks for a delay"
 
 
 def test_jitter_makes_delays_longer_and_never_shorter() -> None:
@@ -445,7 +460,11 @@ class ScanningModel(RuleBasedStateMachine):
     @rule(name=names, delay=small)
     def slow_down(self, name: str, delay: int) -> None:
         origin = self.origins[name]
+        if origin.in_flight:
+            # No page is on its way when a robots.txt is read: all wait for it.
+            return
         origin.site_delay_s = max(origin.site_delay_s, float(delay))
+        origin.limit = 1 if delay else origin.limit
         self.politeness.slow_down(name, float(delay))
 
     @rule(seconds=small)

@@ -217,6 +217,15 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     )
 
 
+def test_the_threat_model_names_tests_that_there_are() -> None:
+    named = {cell for row in readme.rows("threat") for cell in re.findall(r"`(test_\w+)`", row)}
+    assert len(named) >= 20
+    assert all("`test_" in row for row in readme.rows("threat"))
+    files = (ROOT / "tests").rglob("test_*.py")
+    defined = {name for file in files for name in re.findall(r"def (test_\w+)", file.read_text())}
+    assert named <= defined
+
+
 def test_the_table_of_options_is_that_of_the_command() -> None:
     commands = argparse.ArgumentParser().add_subparsers()
     crawl.add_to(commands)

@@ -57,6 +57,7 @@ def test_the_text_of_a_full_report() -> None:
         statuses={200: 1_000, 404: 1},
         bytes=2_500_000,
         retries=1,
+        anomalies={"trailing-garbage": 1},
         dropped={"robots": 3},
         items=1,
         items_dropped={"no price": 2},
@@ -80,6 +81,7 @@ def test_the_text_of_a_full_report() -> None:
     assert str(report).splitlines() == [
         "shop: max_pages after 20.0 s: 1,000 pages (50.0/s), 1 item, 2 errors",
         "  responses  200: 1,000, 404: 1; 2.5 MB, 1 retry",
+        "  odd        trailing-garbage: 1",
         "  dropped    robots: 3",
         "  items dropped by stages  no price: 2",
         "  written    items.jsonl: 1 item",

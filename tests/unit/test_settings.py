@@ -33,6 +33,10 @@ DEFAULTS: dict[str, object] = {
     "timeout_s": 60.0,
     "connect_timeout_s": 10.0,
     "read_timeout_s": 30.0,
+    "first_byte_timeout_s": None,
+    "header_timeout_s": 45.0,
+    "min_bytes_per_s": 50.0,
+    "max_ratio": 1_100,
     "max_body_bytes": 33_554_432,
     "max_bytes_in_flight": 268_435_456,
     "max_parse_s": 1.0,
@@ -70,6 +74,9 @@ DEFAULTS: dict[str, object] = {
     "stall_warning_s": 0.1,
     "drain_s": 10.0,
     "verify_tls": True,
+    "guard": "local-network-safe",
+    "guard_ports": (80, 443),
+    "csv_safe": False,
 }
 
 
@@ -120,6 +127,10 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "timeout_s": SPAN,
     "connect_timeout_s": SPAN,
     "read_timeout_s": SPAN,
+    "first_byte_timeout_s": st.none() | SPAN,
+    "header_timeout_s": SPAN,
+    "min_bytes_per_s": PAUSE,
+    "max_ratio": COUNT,
     "max_body_bytes": COUNT,
     "max_bytes_in_flight": COUNT,
     "max_parse_s": st.none() | SPAN,
@@ -157,6 +168,9 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "stall_warning_s": PAUSE,
     "drain_s": PAUSE,
     "verify_tls": st.booleans(),
+    "guard": st.sampled_from(["local-network-safe", "public-only", "off"]),
+    "csv_safe": st.booleans(),
+    "guard_ports": st.lists(st.integers(1, 65_535), max_size=4).map(tuple),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=VALUES)
 ANYTHING = st.recursive(
@@ -328,6 +342,7 @@ class TestErrors:
             ("timeout_s", "a number above 0, at most 31536000"),
             ("delay_s", "a number from 0 to 31536000"),
             ("obey_robots", "true or false"),
+            ("guard", "one of local-network-safe, off, public-only"),
             ("user_agent", "a text on one line, not empty"),
             ("proxy", "a URL like http://user:password@host:port, or none"),
             ("accept_statuses", "a list, each item a whole number from 100 to 999"),

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from scrapekit.errors import Refused
 from scrapekit.settings import Settings
-from scrapekit.traps import MAX_SAME, SAMPLE, WATCHED_FROM, Traps, template
+from scrapekit.traps import MAX_SAME, SAMPLE, WATCHED_FROM, Traps, numbers, template
 
 ORIGIN = "https://shop.test"
 NOW = datetime(2026, 6, 1, tzinfo=UTC).timestamp()
@@ -171,6 +171,11 @@ def test_pages_of_measurements_are_no_trap_though_only_numbers_differ() -> None:
 
 def test_small_pages_are_no_trap() -> None:
     assert crawl(traps(), {f"/p/{n}": b"[]" for n in range(600)}) == 600
+
+
+def test_a_page_of_tags_that_never_end_takes_no_longer_than_others() -> None:
+    # By its square this would take days.
+    assert numbers(f"{ORIGIN}/1", b"<" * 5_000_000 + b"7") == {7}
 
 
 def test_now_and_then_a_page_that_is_the_same_is_no_trap() -> None:

@@ -186,6 +186,23 @@ def test_join_all_keeps_a_space_that_only_a_fragment_follows() -> None:
 
 
 @pytest.mark.parametrize(
+    ("href", "port"),
+    [
+        ("http://a.test/", 80),
+        ("https://a.test/", 443),
+        ("http://a.test:8080/:9", 8080),
+        ("https://user:1@a.test/", 443),
+        ("https://user:1@a.test:8/", 8),
+        ("http://[::1]/", 80),
+        ("http://[::1]:443/", 443),
+        ("http://127.0.0.1/", 80),
+    ],
+)
+def test_the_port_is_told_also_where_it_is_the_default(href: str, port: int) -> None:
+    assert urls.port(href) == port
+
+
+@pytest.mark.parametrize(
     ("href", "expected_origin", "expected_host"),
     [
         ("http://h/", "http://h", "h"),

@@ -1,0 +1,135 @@
+"""Wire: aiohttp's protocol of one connection, with the bounds that it lacks.
+
+aiohttp bounds each line of a header, but not all of them together, and knows silence only: a server
+that sends a byte now and then, one interim answer after the other or chunks that hold next to
+nothing would keep it busy for ever. Nothing here costs a timer more than aiohttp's own one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final, NamedTuple
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+
+from scrapekit.errors import ProtocolError
+
+# Twice what curl takes; browsers and servers take as much or less.
+_MAX_HEAD_BYTES: Final = 262_144
+# One 100 and some 102s and 103s are usual; curl and Go stop at a handful, too.
+_MAX_INTERIM: Final = 32
+# What may come for each byte of a body: chunks of one byte take six.
+_FRAMING: Final = 8
+_SPARE_BYTES: Final = 524_288
+
+
+class FirstByteTimeout(aiohttp.ServerTimeoutError):
+    """Nothing came within `first_byte_timeout_s`."""
+
+
+class HeaderTimeout(aiohttp.ServerTimeoutError):
+    """The header wasn't complete within `header_timeout_s`."""
+
+
+class Limits(NamedTuple):
+    """The bounds of one answer, in seconds from the end of its request."""
+
+    first_byte_s: float | None
+    """None: like any other silence."""
+    header_s: float
+
+
+class Wire(ResponseHandler):
+    """One connection."""
+
+    def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._limits = limits
+        self._begin()
+
+    def _begin(self) -> None:
+        self._in_head = True
+        self._head_due: float | None = None
+        self._received = 0
+        self._interim = 0
+        self._given_up = False
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin with the next answer."""
+        self._begin()
+        super().set_response_params(**params)
+
+    def data_received(self, data: bytes) -> None:
+        if self._received > _MAX_HEAD_BYTES and self._is_bloated():
+            return
+        self._received += len(data)
+        super().data_received(data)
+        if self._in_head and self._interim and self._read_timeout_handle is None:
+            # An interim answer has stopped the clock as if it were the last one.
+            self._reschedule_timeout()
+
+    def _is_bloated(self) -> bool:
+        """Give up if much has come that is no body: headers, chunk lines, trailers."""
+        if self._in_head:
+            self._give_up(ProtocolError(f"the header passes {_MAX_HEAD_BYTES} bytes"))
+            return True
+        body = self._payload.total_bytes if self._payload is not None else 0
+        if self._received <= _SPARE_BYTES + _FRAMING * body:
+            return False
+        self._give_up(ProtocolError("there is far more framing than body"))
+        return True
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        """Take a header, which the parser has just completed."""
+        if self._given_up:
+            return
+        if not 100 <= data[0].code < 200 or data[0].code == 101:
+            self._end_head()
+        else:
+            self._interim += 1
+            if self._interim > _MAX_INTERIM:
+                self._give_up(ProtocolError(f"more than {_MAX_INTERIM} interim answers"))
+                return
+        super().feed_data(data, size)
+
+    def _end_head(self) -> None:
+        self._in_head = False
+        due, silence_s = self._head_due, self._read_timeout
+        if due is not None and (not silence_s or due < self._loop.time() + silence_s):
+            # The timer that runs is the header's.
+            super()._reschedule_timeout()
+
+    def _reschedule_timeout(self) -> None:
+        """Wait for more: as long as silence may last, but for a header no longer than that may."""
+        if not self._in_head:
+            super()._reschedule_timeout()
+            return
+        self._drop_timeout()
+        now = self._loop.time()
+        wait_s = self._read_timeout or self._limits.header_s
+        if self._head_due is None:
+            self._head_due = now + self._limits.header_s
+            wait_s = self._limits.first_byte_s or wait_s
+        due = min(now + wait_s, self._head_due)
+        self._read_timeout_handle = self._loop.call_at(due, self._on_read_timeout)
+
+    def _on_read_timeout(self) -> None:
+        if not self._in_head:
+            super()._on_read_timeout()
+        elif self._head_due is not None and self._loop.time() >= self._head_due:
+            self.set_exception(HeaderTimeout())
+        elif not self._received and self._limits.first_byte_s:
+            self.set_exception(FirstByteTimeout())
+        else:
+            super()._on_read_timeout()
+
+    def _give_up(self, error: ProtocolError) -> None:
+        self._given_up = True
+        self.set_exception(error)
+        if self._payload is not None:
+            self._payload.set_exception(error)
+            # What the end of the connection says of it would take the error's place.
+            self._payload = None
+        if self.transport is not None:
+            self.transport.abort()
