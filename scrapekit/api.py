@@ -23,14 +23,15 @@ from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
 from scrapekit.events import Observer, StopReason
-from scrapekit.exports import Export, Mode
+from scrapekit.exports import Mode
 from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
 from scrapekit.importing import being_imported
+from scrapekit.jobs import Job, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import CacheCounts, Report
+from scrapekit.report import CacheCounts, JobCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
@@ -69,7 +70,10 @@ class Crawl:
         make_engine: Callable[[Observer, HandOver | None], Engine],
         iterated: bool,
         cache: CacheCounts | None = None,
+        job: Job | None = None,
     ) -> None:
+        self.job = job
+        """The frontier that survives, if it is a job."""
         self.spider = spider
         self.settings = settings
         """The settings, as merged."""
@@ -102,6 +106,8 @@ class Crawl:
             report.reason = self._engine.reason or report.reason
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
+        if self.job is not None:
+            report.job = self.job.counts_now
         return report
 
     @property
@@ -276,6 +282,7 @@ def crawl(
     append: bool = False,
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
+    job: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -287,19 +294,21 @@ def crawl(
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
-    place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane, as the setting of that name does. `cookies` are those of an earlier crawl. Crawls
-    on one loop that are given the same `shared_limits` keep each origin's limits together. The
-    others take the place of a part: see their protocols.
+    place of the spider's own. `observers` are called with every event. `job` is a folder that makes
+    the crawl survive being killed: the same call continues it, and outputs that it wrote are
+    continued. `executor` runs the process lane, as the setting of that name does. `cookies` are
+    those of an earlier crawl. Crawls on one loop that are given the same `shared_limits` keep each
+    origin's limits together. The others take the place of a part: see their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
     return prepare(
         spider,
         merge_settings(spider, settings),
-        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        outputs=outputs_of(output, overwrite=overwrite, append=append),
         pipeline=pipeline,
         observers=observers,
+        job=job,
         frontier=frontier,
         transport=transport,
         clock=clock,
@@ -343,15 +352,18 @@ def run(
     prepared = prepare(
         spider,
         merge_settings(spider, settings, project=True),
-        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        outputs=outputs_of(output, overwrite=overwrite, append=append),
         iterated=False,
         **options,
     )
     return asyncio.run(run_to_end(prepared))[0]
 
 
-async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
-    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came.
+async def run_to_end(
+    prepared: Crawl, *, resuming: Callable[[str], None] = lambda _: None
+) -> tuple[Report, int | None]:
+    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came. `resuming` is
+    told what there is to continue, if it is a job that was begun before.
 
     The first signal stops the crawl, the second cuts it short; while the crawl is still being
     opened the first one does so. Raises what entering and waiting for the crawl raise.
@@ -368,6 +380,8 @@ async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
     with interrupts(once=once, twice=lambda: prepared.cancel("interrupted")) as signals:
         try:
             async with prepared:
+                if prepared.job is not None and prepared.job.is_resumed:
+                    resuming(prepared.job.resuming)
                 await prepared.wait()
         except asyncio.CancelledError:
             # Interrupted before the crawl had begun: there is nothing to wait for.
@@ -396,25 +410,26 @@ def merge_settings(
     )
 
 
-def open_outputs(
+def outputs_of(
     output: Output | Sequence[Output], *, overwrite: bool = False, append: bool = False
-) -> list[Export]:
-    """The exports for output names; no file is touched yet. Raises UsageError."""
+) -> list[tuple[Output, Mode]]:
+    """Outputs, and how to write them; no file is touched. Raises UsageError."""
     if overwrite and append:
         raise UsageError("an output is either overwritten or appended to")
     mode: Mode = "overwrite" if overwrite else "append" if append else "new"
     specs = [output] if isinstance(output, (str, os.PathLike)) else list(output)
     exports.check_distinct(specs)
-    return [exports.open_spec(spec, mode=mode) for spec in specs]
+    return [(spec, mode) for spec in specs]
 
 
 def prepare(
     spider: Spider,
     settings: Settings,
     *,
-    outputs: Sequence[Export] = (),
+    outputs: Sequence[tuple[Output, Mode]] = (),
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
+    job: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -423,18 +438,27 @@ def prepare(
     shared_limits: SharedLimits | None = None,
     iterated: bool = True,
 ) -> Crawl:
-    """A crawl with settings and exports as they are; crawl() and run() make them first.
+    """A crawl with settings and outputs as they are; crawl() and run() make them first.
 
     `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
-    Raises SpiderError for what is no spider instance, UsageError for cookies that are none.
+    Raises SpiderError for what is no spider instance, UsageError for cookies that are none and
+    outputs without a format.
     """
     _check_spider(spider)
     _check_not_in_worker()
     kept_cookies = Jars.checked(cookies or {})
-    if settings.csv_safe:
-        exports.escape_formulas(outputs)
     clock = clock or SystemClock()
     cache = _caching(settings, transport, clock) if settings.cache is not None else None
+    kept: Job | None = None
+    if job is not None:
+        if frontier is not None:
+            raise UsageError("a crawl takes a job or a frontier, not both")
+        frontier = kept = Job(Path(job), spider, settings, clock)
+        opened = job_exports(kept, outputs)
+    else:
+        opened = [exports.open_spec(spec, mode=mode) for spec, mode in outputs]
+    if settings.csv_safe:
+        exports.escape_formulas(opened)
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
         engine = Engine(
@@ -444,7 +468,7 @@ def prepare(
             transport=cache or transport or _http(settings),
             clock=clock,
             pipeline=spider.pipeline if pipeline is None else pipeline,
-            exports=outputs,
+            exports=opened,
             observers=(stats, LogObserver(), *observers),
             hand_over=hand_over,
             executor=executor,
@@ -460,6 +484,7 @@ def prepare(
         make_engine=make_engine,
         iterated=iterated,
         cache=cache.counts if cache else None,
+        job=kept,
     )
 
 
@@ -505,6 +530,8 @@ def _check_run() -> None:
 def why_not_ok(report: Report) -> str:
     """In one line, what keeps a report from being `ok`."""
     user_errors = [group for group in report.errors if group.of_user_code]
+    if not user_errors and report.job is not None and report.job.done:
+        return _why_job_not_ok(report.job)
     group = next(iter(user_errors or report.errors), None)
     if group is None:
         return f"no page was fetched{_why_none(report)}"
@@ -514,6 +541,14 @@ def why_not_ok(report: Report) -> str:
     where = f" at {group.where}" if group.where else ""
     example = f" (for example {group.example})" if group.example else ""
     return f"{what}; {group.error}{where}: {group.message}{example}"
+
+
+def _why_job_not_ok(job: JobCounts) -> str:
+    failed, lost = job.failed_of_user_code, job.troubles
+    pages = "1 page" if failed == 1 else f"{failed:,} pages"
+    items = "1 item" if lost == 1 else f"{lost:,} items"
+    hint = "; `scrapekit job` shows why, `scrapekit retry` puts them back" if failed else ""
+    return f"{pages} and {items} were lost by errors in earlier runs of the job{hint}"
 
 
 def _why_none(report: Report) -> str:

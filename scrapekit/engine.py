@@ -12,7 +12,7 @@ from typing import Any, Final
 import anyio
 import msgspec
 
-from scrapekit import quarantine
+from scrapekit import quarantine, urls
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
@@ -28,6 +28,7 @@ from scrapekit.errors import (
     CallbackCrashed,
     CallbackTimedOut,
     CrawlError,
+    JobError,
     OutputError,
     Refused,
     RobotsUnavailable,
@@ -61,6 +62,18 @@ from scrapekit.starts import starts
 from scrapekit.stats import MAX_KINDS
 from scrapekit.transport.base import Transport
 from scrapekit.traps import Traps
+
+_START: Final = "start"
+"""The frontier's notes on the origins of start requests."""
+
+_ORIGIN: Final = "origin"
+"""Its notes on what an origin's robots.txt says."""
+
+_COOKIES: Final = "cookies"
+"""Its note on what sites have set."""
+
+_REPEATS: Final = "repeats"
+"""The frontier's note on how many start requests that needn't be unique were filed."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -99,6 +112,12 @@ class Engine:
         self._workers = 0
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
+        self._starts_kept: set[str] = set()
+        self._resumed = False
+        self._repeats = 0
+        self._repeats_kept = 0
+        self._broken_job = False
+        self._cookies_kept = 0
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -135,7 +154,14 @@ class Engine:
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
         )
         self._errands = Errands(
-            self._fetcher, self._scheduler, self._retries, self._robots, settings, clock, self._tell
+            self._fetcher,
+            self._scheduler,
+            self._retries,
+            self._robots,
+            settings,
+            clock,
+            self._tell,
+            self._keep_origin,
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -145,10 +171,14 @@ class Engine:
             timeout_s=settings.callback_timeout_s,
             max_parse_s=settings.max_parse_s,
         )
-        self._callbacks = Callbacks(spider, self._lanes)
+        self._callbacks = Callbacks(
+            spider, self._lanes, *([frontier.check] if frontier.keeps else [])
+        )
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
-        self._outcomes = Outcomes(settings, self._scope, self._pipeline, self._tell)
+        self._outcomes = Outcomes(
+            settings, self._scope, self._pipeline, self._tell, keep_items=frontier.keeps
+        )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
 
     def __repr__(self) -> str:
@@ -161,7 +191,7 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response = lease.request, None
+        request, response, failed = lease.request, None, None
         with self._budget.account() as account:
             try:
                 answer = await self._fetcher.fetch(lease, account)
@@ -180,9 +210,10 @@ class Engine:
                 if due is not None:
                     await self._scheduler.postpone(lease, due)
                     return
-                results = await self._fail(lease, error, response)
-            outcome = await self._outcomes.make(lease, response, results)
+                failed, results = await self._fail(lease, error, response)
+            outcome = await self._outcomes.make(lease, response, results, failed)
             async with self._visiting.held_off():
+                self._keep_cookies()
                 is_page = response is not None and not self._sitemaps.takes(request)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
@@ -305,6 +336,8 @@ class Engine:
                 self._shared_limits.join()
             if process_callbacks(type(self.spider)):
                 SpiderRef.of(self.spider)
+            stack.push_async_callback(self._frontier.aclose)
+            await self._frontier.open()
             await self._delivery.check()
             span = lifespan_of(self.spider)
             with contained("lifespan()"):
@@ -322,7 +355,6 @@ class Engine:
             if process_callbacks(type(self.spider)):
                 await self._make_executor()
             stack.enter_context(self._stall_watch())
-            stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
             await self._pipeline.__aenter__()
             stack.push_async_exit(
@@ -399,7 +431,11 @@ class Engine:
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
+                        self._restore_starts()
+                        await self._scheduler.resume()
                         await self._pull_starts()
+            except JobError as error:
+                self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
@@ -427,9 +463,20 @@ class Engine:
                 if self._scheduler.closed:
                     break
 
+    def _restore_starts(self) -> None:
+        """What earlier processes learned from the start requests, before those come again."""
+        self._starts_kept = set(self._frontier.recall_all(_START))
+        for origin in self._starts_kept:
+            self._add_start(origin + "/")
+        self._resumed = bool(self._starts_kept)
+        self._restore_cookies()
+        self._repeats_kept = int(self._frontier.recall(_REPEATS, "") or 0)
+
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
         self._add_start(request.url)
+        if self._frontier.keeps and self._is_replayed(request):
+            return
         await self._file_start(request)
 
     def _add_start(self, url: str) -> None:
@@ -438,12 +485,32 @@ class Engine:
         self._fetcher.add_start(url)
 
     async def _file_start(self, request: Request) -> bool:
+        filed = request.at_depth(0).filed_at(self._clock.now())
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
-        elif not await self._scheduler.add([request.at_depth(0).filed_at(self._clock.now())]):
-            self._tell.dropped("duplicate", 1, request.url)
-        else:
+        elif await self._scheduler.add([filed]):
             return True
+        elif not self._resumed:
+            self._tell.dropped("duplicate", 1, request.url)
+        return False
+
+    def _is_replayed(self, request: Request) -> bool:
+        """Whether an earlier process of the job has filed this one of the start requests that
+        need not be unique: they are known by their position among their like.
+
+        What is noted here is kept together with the request, because nothing is waited for in
+        between.
+        """
+        origin = urls.origin(request.url)
+        if origin not in self._starts_kept:
+            self._starts_kept.add(origin)
+            self._frontier.remember(_START, origin, "")
+        if request.unique:
+            return False
+        self._repeats += 1
+        if self._repeats <= self._repeats_kept:
+            return True
+        self._frontier.remember(_REPEATS, "", str(self._repeats))
         return False
 
     def _grow(self, count: int) -> None:
@@ -473,6 +540,8 @@ class Engine:
                     await self.visit(turn)
                     if not self._scheduler.closed:
                         await self._lanes.room()
+        except JobError as error:
+            self._job_broke(error)
         finally:
             self._workers -= 1
             self._lanes.let_in()
@@ -499,7 +568,26 @@ class Engine:
             self._traps.came(response.url, response.body)
 
     def _unknown(self, origin: str) -> bool:
-        return self._robots.unknown(origin, self._clock.now())
+        """Whether an origin's robots.txt has to be asked for, by this process or an earlier one."""
+        now = self._clock.now()
+        if self._robots.unknown(origin, now) and (kept := self._frontier.recall(_ORIGIN, origin)):
+            self.restore_origins([msgspec.json.decode(kept, type=OriginState)])
+        return self._robots.unknown(origin, now)
+
+    def _keep_origin(self, state: OriginState) -> None:
+        if self._frontier.keeps:
+            self._frontier.remember(_ORIGIN, state.origin, msgspec.json.encode(state).decode())
+
+    def _keep_cookies(self) -> None:
+        """What sites have set belongs to the next commit."""
+        if self._frontier.keeps and self.cookies.changes != self._cookies_kept:
+            self._cookies_kept = self.cookies.changes
+            kept = msgspec.json.encode(self.cookies.state()).decode()
+            self._frontier.remember(_COOKIES, "", kept)
+
+    def _restore_cookies(self) -> None:
+        if (kept := self._frontier.recall(_COOKIES, "")) is not None:
+            self.cookies.restore(self.cookies.checked(msgspec.json.decode(kept)))
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""
@@ -508,7 +596,9 @@ class Engine:
             return None
         return self._retries.at(lease.request, lease.tries, lease.turn, error)
 
-    async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:
+    async def _fail(
+        self, lease: Lease, error: Exception, response: Response | None
+    ) -> tuple[Failure, list[Any]]:
         """Record a failure; what the spider's on_error makes of it are the visit's results."""
         request = lease.request
         during = self._during(error, response)
@@ -520,10 +610,10 @@ class Engine:
         if isinstance(error, (CallbackCrashed, CallbackTimedOut)):
             await self._quarantine(failed)
         try:
-            return await self._callbacks.call_on_error(failed)
+            return failed, await self._callbacks.call_on_error(failed)
         except Exception as second:
             self._tell.failed(failure(second, "on_error", request=request, callback="on_error"))
-            return []
+            return failed, []
 
     async def _quarantine(self, failed: Failure) -> None:
         """Keep the page that took a callback down, if a folder is set."""
@@ -540,6 +630,14 @@ class Engine:
             return "fetch"
         refused = isinstance(error, BadStatus) and not accepts(response.status, self.settings)
         return "fetch" if refused else "callback"
+
+    def _job_broke(self, error: JobError) -> None:
+        """The job can't be written any more: what is in flight can't be kept, so stop."""
+        if not self._broken_job:
+            self._broken_job = True
+            self._tell.failed(failure(error, "job"))
+        self._close("failed")
+        self.reason = "failed"
 
     def _export_broke(self, error: OutputError) -> None:
         if error.broken_pipe:

@@ -7,6 +7,7 @@ request: what the origin, and those it redirects to, allow holds for its robots.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 from scrapekit import guard, robots
@@ -24,6 +25,7 @@ from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
+from scrapekit.standing import OriginState
 
 _LONG_DELAY_S: Final = 30.0
 """A Crawl-delay from which the crawl may look as if it hung."""
@@ -35,7 +37,9 @@ logger = logging.getLogger("scrapekit")
 
 
 class Errands:
-    """Fetches what the scheduler hands out as an Errand, and writes it into the book."""
+    """Fetches what the scheduler hands out as an Errand, and writes it into the book. `keep` is
+    told what was learned, for later processes.
+    """
 
     def __init__(
         self,
@@ -46,6 +50,7 @@ class Errands:
         settings: Settings,
         clock: Clock,
         announcer: Announcer,
+        keep: Callable[[OriginState], None] = lambda _state: None,
     ) -> None:
         self._fetcher = fetcher
         self._scheduler = scheduler
@@ -54,6 +59,7 @@ class Errands:
         self._settings = settings
         self._clock = clock
         self._tell = announcer
+        self._keep = keep
         self._warned = 0
         # Apart from that of the pages, which wait for it with what they hold; and on top of it.
         self._budget = ByteBudget(min(settings.max_bytes_in_flight, 8 * robots.MAX_BYTES))
@@ -107,6 +113,15 @@ class Errands:
         rules = self._book.learn(origin, text, self._clock.now())
         rate = Rate(*rules.rate) if rules.rate else None
         self._scheduler.slow_down(origin, rules.delay_s, rate)
+        self._keep(
+            OriginState(
+                origin=origin,
+                delay_s=rules.delay_s,
+                rate=rules.rate,
+                robots=text,
+                robots_at=self._clock.now(),
+            )
+        )
         self._tell.robots_read(origin, how, rules.delay_s, rules.sitemaps(errand.hop.request.url))
         if rules.delay_s > _LONG_DELAY_S and self._warned < _MAX_WARNINGS:
             self._warned += 1

@@ -12,6 +12,7 @@
     │   ├── StageError            a pipeline stage that broke its contract
     │   ├── ItemError             an item that an export can't write
     │   ├── OutputError           an output that can't be opened or would be overwritten
+    │   ├── JobError              a job's folder that can't be used, or not any more
     │   └── MissingExtra          a feature whose optional dependency isn't installed
     ├── SiteError               the site: it could not be fetched, or sent nonsense
     │   ├── ConnectError          no connection (DNS, refused, TLS)
@@ -31,6 +32,7 @@
     ├── Refused                 the rules: a request that the crawl may not make
     ├── CrawlFailed             collect() has no complete list to return
     └── CrawlError              scrapekit: the crawl itself went wrong
+        ├── OutOfFiles            too many open files for another connection
         ├── CallbackCrashed       a worker process died under a callback
         └── CallbackTimedOut      a callback ran past `callback_timeout_s`
 
@@ -182,6 +184,16 @@ class OutputError(UsageError):
         self.broken_pipe = broken_pipe
 
 
+class JobError(UsageError):
+    """A job's folder can't be used: another process has it, it is of another format or another
+    spider, or can't be written (any more). What was committed is safe. `path` is the folder.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 class MissingExtra(UsageError, ImportError):
     """A feature needs a package that isn't installed; the message says how to install it."""
 
@@ -329,6 +341,19 @@ class CrawlFailed(ScrapekitError):
 
 class CrawlError(ScrapekitError):
     """scrapekit: the crawl itself went wrong. Please report it."""
+
+
+class OutOfFiles(CrawlError):
+    """No further connection could be made, because the system allows no more open files.
+
+    It is no fault of the site's, so a page that is lost by it makes the crawl fail.
+    """
+
+    fault: ClassVar[Fault] = "you"
+
+    def __init__(self, message: str, *, url: str = "") -> None:
+        super().__init__(message)
+        self.url = url
 
 
 class CallbackCrashed(CrawlError):

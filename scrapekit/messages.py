@@ -45,7 +45,8 @@ _FIELDS: Final = (
 )
 _BASE_TAG: Final = re.compile(rb"<base", re.IGNORECASE)
 _ROBOTS_TAG: Final = re.compile(rb"name\s*=\s*[\"']?robots", re.IGNORECASE)
-_ANYWHERE: Final = int(Space.LOOPBACK)
+ANYWHERE: Final = int(Space.LOOPBACK)
+"""The reach of a request that nobody but the author has made."""
 _TOKEN: Final = frozenset("!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyz")
 
 
@@ -199,7 +200,7 @@ class Request(_Draft):
             proxy,
             _when(not_before_s, delay_s),
             0,
-            _ANYWHERE,
+            ANYWHERE,
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
             set_(self, field)
@@ -211,7 +212,7 @@ class Request(_Draft):
         callback: str | None,
         depth: int,
         session: str = "",
-        reach: int = _ANYWHERE,
+        reach: int = ANYWHERE,
     ) -> Request:
         """A plain GET of a URL that is known to be canonical: one of the links of a page."""
         return _filled(
@@ -470,7 +471,7 @@ class Response:
         redirects: tuple[str, ...] = (),
         cached: Cached = "",
         address: str = "",
-        reach: int = _ANYWHERE,
+        reach: int = ANYWHERE,
         anomalies: tuple[str, ...] = (),
     ) -> None:
         self.url = url

@@ -12,6 +12,7 @@ from scrapekit.errors import (
     BodyTruncated,
     ConnectError,
     FetchTimeout,
+    OutOfFiles,
     ProtocolError,
     ProxyError,
     RobotsUnavailable,
@@ -24,6 +25,7 @@ RETRIED_ERRORS: Final = (
     ProtocolError,
     BodyTruncated,
     RobotsUnavailable,
+    OutOfFiles,
 )
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 OVERLOAD_STATUSES: Final = {429: "status 429", 503: "status 503"}

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from typing import Final
 
 from scrapekit import urls
@@ -27,6 +28,11 @@ from scrapekit.politeness import Politeness
 _LATER_S: Final = 60.0
 """When a page starts over whose redirect found no room to wait in."""
 _PUBLIC: Final = int(Space.PUBLIC)
+HOLD: Final = "hold"
+"""The frontier's notes on when an origin may be asked again, because it said so."""
+
+_ORIGINS: Final = 100
+"""How many origins are taken up in one go: a few milliseconds' work."""
 
 
 class Scheduler:
@@ -82,10 +88,30 @@ class Scheduler:
         self._wake_all()
         return None
 
+    async def resume(self) -> None:
+        """Take up what was pending when the frontier was opened, and what sites had asked for.
+
+        Gives the loop turns: there may be a great many origins.
+        """
+        now = self._clock.now()
+        for origin, until in self._frontier.recall_all(HOLD).items():
+            if float(until) > now:
+                self._politeness.hold(origin, float(until))
+            else:
+                self._frontier.remember(HOLD, origin, None)
+        origins = self._frontier.origins()
+        while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
+            self._book(some)
+            await asyncio.sleep(0)
+        if self._frontier.pending:
+            # All of it may wait for a date: then somebody has to wait for that.
+            self._grow(1)
+
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         """File requests; returns those that are new."""
         new = await self._frontier.add(requests)
-        self._note_reach(new)
+        # Also of those that are filed already: by an earlier process, say.
+        self._note_reach(requests)
         self._book(urls.origin(request.url) for request in new)
         return new
 
@@ -176,6 +202,7 @@ class Scheduler:
     def hold(self, origin: str, until: float) -> None:
         """Nothing more to an origin before `until`."""
         self._politeness.hold(origin, until)
+        self._frontier.remember(HOLD, origin, str(until))
         self._set_timer()
 
     def slow_down(self, origin: str, delay_s: float, rate: Rate | None) -> None:

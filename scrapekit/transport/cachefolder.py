@@ -27,6 +27,7 @@ TAG: Final = "CACHEDIR.TAG"
 _SIGNATURE: Final = "Signature: 8a477f597d28d172789f06886806bc55"
 _FORMAT: Final = "# Responses kept by scrapekit, format 1. Delete the folder to fetch them anew."
 _SCRATCH: Final = "unfinished"
+_OWN: Final = frozenset({TAG, _SCRATCH})
 _MAGIC: Final = b"scrpage1"
 _HEAD_BYTES: Final = len(_MAGIC) + 16 + 4
 _FIRST_READ_BYTES: Final = 131_072
@@ -149,13 +150,15 @@ class CacheFolder:
 
     def _claim(self) -> None:
         """See that the folder is new or a cache's: what else is in it might be meant to stay."""
+        # Looked at before the tag: whoever makes the folder just now writes that first.
+        others = [entry.name for entry in self.path.iterdir() if entry.name not in _OWN]
         tag = self.path / TAG
         mine = f"{_SIGNATURE}\n{_FORMAT}\n"
         try:
             if tag.read_text("utf-8", "replace") != mine:
                 raise self._unusable("another version or program made it; delete it")
         except FileNotFoundError:
-            if any(entry.name not in {_SCRATCH, TAG} for entry in self.path.iterdir()):
+            if others:
                 raise self._unusable(
                     "it holds other files and is no cache; choose a new folder"
                 ) from None
