@@ -21,11 +21,12 @@ from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
 from scrapekit.errors import CrawlFailed, SpiderError, UsageError
 from scrapekit.events import Observer, StopReason
-from scrapekit.exports import Export, Mode
+from scrapekit.exports import Mode
 from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
 from scrapekit.importing import being_imported
+from scrapekit.jobs import Job, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
 from scrapekit.report import CacheCounts, Report
@@ -66,7 +67,10 @@ class Crawl:
         make_engine: Callable[[Observer, HandOver | None], Engine],
         iterated: bool,
         cache: CacheCounts | None = None,
+        job: Job | None = None,
     ) -> None:
+        self.job = job
+        """The frontier that survives, if it is a job."""
         self.spider = spider
         self.settings = settings
         """The settings, as merged."""
@@ -97,6 +101,8 @@ class Crawl:
             report.reason = self._engine.reason
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
+        if self.job is not None:
+            report.job = self.job.counts_now
         return report
 
     @property
@@ -263,6 +269,7 @@ def crawl(
     append: bool = False,
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
+    job: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -272,18 +279,20 @@ def crawl(
 
     `settings` win over the spider's. `output` names files to write ("items.csv", "x:jsonl"); one
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
-    place of the spider's own. `observers` are called with every event. `executor` runs the
-    process lane, as the setting of that name does. The others take the place of a part: see
-    their protocols.
+    place of the spider's own. `observers` are called with every event. `job` is a folder that makes
+    the crawl survive being killed: the same call continues it, and outputs that it wrote are
+    continued. `executor` runs the process lane. The others take the place of a part: see their
+    protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
     return prepare(
         spider,
         merge_settings(spider, settings),
-        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        outputs=outputs_of(output, overwrite=overwrite, append=append),
         pipeline=pipeline,
         observers=observers,
+        job=job,
         frontier=frontier,
         transport=transport,
         clock=clock,
@@ -325,7 +334,7 @@ def run(
     prepared = prepare(
         spider,
         merge_settings(spider, settings, project=True),
-        outputs=open_outputs(output, overwrite=overwrite, append=append),
+        outputs=outputs_of(output, overwrite=overwrite, append=append),
         iterated=False,
         **options,
     )
@@ -378,39 +387,48 @@ def merge_settings(
     )
 
 
-def open_outputs(
+def outputs_of(
     output: Output | Sequence[Output], *, overwrite: bool = False, append: bool = False
-) -> list[Export]:
-    """The exports for output names; no file is touched yet. Raises UsageError."""
+) -> list[tuple[Output, Mode]]:
+    """Outputs, and how to write them; no file is touched. Raises UsageError."""
     if overwrite and append:
         raise UsageError("an output is either overwritten or appended to")
     mode: Mode = "overwrite" if overwrite else "append" if append else "new"
     specs = [output] if isinstance(output, (str, os.PathLike)) else list(output)
     exports.check_distinct(specs)
-    return [exports.open_spec(spec, mode=mode) for spec in specs]
+    return [(spec, mode) for spec in specs]
 
 
 def prepare(
     spider: Spider,
     settings: Settings,
     *,
-    outputs: Sequence[Export] = (),
+    outputs: Sequence[tuple[Output, Mode]] = (),
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
+    job: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
     executor: Executor | None = None,
     iterated: bool = True,
 ) -> Crawl:
-    """A crawl with settings and exports as they are; crawl() and run() make them first.
+    """A crawl with settings and outputs as they are; crawl() and run() make them first.
 
     `iterated`: whether somebody may ask for the items; if not, nobody has to take them.
-    Raises SpiderError for what is no spider instance.
+    Raises SpiderError for what is no spider instance, UsageError for outputs without a format.
     """
     _check_spider(spider)
     clock = clock or SystemClock()
     cache = _caching(settings, transport, clock) if settings.cache is not None else None
+    kept: Job | None = None
+    if job is not None:
+        if frontier is not None:
+            raise UsageError("a crawl takes a job or a frontier, not both")
+        frontier = kept = Job(Path(job), spider, settings, clock)
+        opened = job_exports(kept, outputs)
+    else:
+        opened = [exports.open_spec(spec, mode=mode) for spec, mode in outputs]
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
         return Engine(
@@ -420,7 +438,7 @@ def prepare(
             transport=cache or transport or _http(settings),
             clock=clock,
             pipeline=spider.pipeline if pipeline is None else pipeline,
-            exports=outputs,
+            exports=opened,
             observers=(stats, LogObserver(), *observers),
             hand_over=hand_over,
             executor=executor,
@@ -433,6 +451,7 @@ def prepare(
         make_engine=make_engine,
         iterated=iterated,
         cache=cache.counts if cache else None,
+        job=kept,
     )
 
 

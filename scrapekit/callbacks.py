@@ -12,9 +12,15 @@ from scrapekit.spider import LaneName, Spider, lane_of
 
 
 class Callbacks:
-    """The callbacks of one spider. What isn't there is found when a request names it."""
+    """The callbacks of one spider. What isn't there is found when a request names it.
 
-    def __init__(self, spider: Spider, lanes: Lanes) -> None:
+    `check(request)` raises UsageError for a request that the crawl can't take.
+    """
+
+    def __init__(
+        self, spider: Spider, lanes: Lanes, check: Callable[[Request], None] = lambda _: None
+    ) -> None:
+        self._check = check
         self._spider = spider
         self._lanes = lanes
         self._known: dict[str | None, tuple[Callable[..., Any], LaneName]] = {}
@@ -50,6 +56,8 @@ class Callbacks:
 
     def _checked(self, results: list[Any]) -> list[Any]:
         for result in results:
-            if isinstance(result, Request) and result.callback not in self._known:
-                self.resolve(result.callback)
+            if isinstance(result, Request):
+                if result.callback not in self._known:
+                    self.resolve(result.callback)
+                self._check(result)
         return results

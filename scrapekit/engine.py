@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import anyio
 
-from scrapekit import quarantine, retry
+from scrapekit import quarantine, retry, urls
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.budget import ByteBudget
@@ -25,6 +25,7 @@ from scrapekit.errors import (
     CallbackCrashed,
     CallbackTimedOut,
     CrawlError,
+    JobError,
     OutputError,
     Refused,
 )
@@ -48,6 +49,12 @@ from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.starts import check as check_starts
 from scrapekit.starts import starts
 from scrapekit.transport.base import Transport
+
+_START: Final = "start"
+"""The frontier's notes on the origins of start requests."""
+
+_REPEATS: Final = "repeats"
+"""The frontier's note on how many start requests that needn't be unique were filed."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -81,6 +88,11 @@ class Engine:
         self._clock = clock
         self._executor = executor
         self._workers = 0
+        self._starts_kept: set[str] = set()
+        self._resumed = False
+        self._repeats = 0
+        self._repeats_kept = 0
+        self._broken_job = False
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -110,6 +122,7 @@ class Engine:
             settings,
             clock,
             seen=frontier.has_seen,
+            notes=frontier,
             meet=self._scheduler.meet,
         )
         self._lanes = Lanes(
@@ -120,9 +133,13 @@ class Engine:
             timeout_s=settings.callback_timeout_s,
             max_parse_s=settings.max_parse_s,
         )
-        self._callbacks = Callbacks(spider, self._lanes)
+        self._callbacks = Callbacks(
+            spider, self._lanes, *([frontier.check] if frontier.keeps else [])
+        )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
-        self._outcomes = Outcomes(settings, self._scope, self._pipeline, self._tell)
+        self._outcomes = Outcomes(
+            settings, self._scope, self._pipeline, self._tell, keep_items=frontier.keeps
+        )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
 
     def __repr__(self) -> str:
@@ -135,7 +152,7 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response = lease.request, None
+        request, response, failed = lease.request, None, None
         with self._budget.account() as account:
             try:
                 response = await self._fetcher.fetch(request, account)
@@ -151,8 +168,8 @@ class Engine:
                 if due is not None:
                     await self._scheduler.postpone(lease, due)
                     return
-                results = await self._fail(lease, error, response)
-            outcome = await self._outcomes.make(lease, response, results)
+                failed, results = await self._fail(lease, error, response)
+            outcome = await self._outcomes.make(lease, response, results, failed)
             async with self._visiting.held_off():
                 new = await self._scheduler.commit(outcome, is_page=response is not None)
                 self._tell.done(outcome, new)
@@ -248,6 +265,8 @@ class Engine:
         async with AsyncExitStack() as stack:
             if process_callbacks(type(self.spider)):
                 SpiderRef.of(self.spider)
+            stack.push_async_callback(self._frontier.aclose)
+            await self._frontier.open()
             await self._delivery.check()
             span = lifespan_of(self.spider)
             with contained("lifespan()"):
@@ -260,7 +279,6 @@ class Engine:
             stack.push_async_callback(self._lanes.aclose, _PATIENCE_S)
             await self._open_executor(stack)
             stack.enter_context(self._stall_watch())
-            stack.push_async_callback(self._frontier.aclose)
             await stack.enter_async_context(self._transport)
             stack.push_async_callback(self._fetcher.aclose)
             await self._pipeline.__aenter__()
@@ -333,7 +351,11 @@ class Engine:
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
+                        self._restore_starts()
+                        await self._scheduler.resume()
                         await self._pull_starts()
+            except JobError as error:
+                self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
@@ -347,14 +369,47 @@ class Engine:
                 if self._scheduler.closed:
                     break
 
+    def _restore_starts(self) -> None:
+        """What earlier processes learned from the start requests, before those come again."""
+        self._starts_kept = set(self._frontier.recall_all(_START))
+        for origin in self._starts_kept:
+            self._add_start(origin + "/")
+        self._resumed = bool(self._starts_kept)
+        self._repeats_kept = int(self._frontier.recall(_REPEATS, "") or 0)
+
+    def _add_start(self, url: str) -> None:
+        self._scope.add_start(url)
+        self._fetcher.add_start(url)
+
     async def _submit_start(self, request: Request) -> None:
         self._callbacks.resolve(request.callback)
-        self._scope.add_start(request.url)
-        self._fetcher.add_start(request.url)
+        self._add_start(request.url)
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
-        elif not await self._scheduler.add([request.at_depth(0)]):
+            return
+        if self._frontier.keeps and self._is_replayed(request):
+            return
+        if not await self._scheduler.add([request.at_depth(0)]) and not self._resumed:
             self._tell.dropped("duplicate", 1, request.url)
+
+    def _is_replayed(self, request: Request) -> bool:
+        """Whether an earlier process of the job has filed this one of the start requests that
+        need not be unique: they are known by their position among their like.
+
+        What is noted here is kept together with the request, because nothing is waited for in
+        between.
+        """
+        origin = urls.origin(request.url)
+        if origin not in self._starts_kept:
+            self._starts_kept.add(origin)
+            self._frontier.remember(_START, origin, "")
+        if request.unique:
+            return False
+        self._repeats += 1
+        if self._repeats <= self._repeats_kept:
+            return True
+        self._frontier.remember(_REPEATS, "", str(self._repeats))
+        return False
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -380,6 +435,8 @@ class Engine:
                     await self.visit(lease)
                     if not self._scheduler.closed:
                         await self._lanes.room()
+        except JobError as error:
+            self._job_broke(error)
         finally:
             self._workers -= 1
             self._lanes.let_in()
@@ -413,7 +470,9 @@ class Engine:
             self._tell.retried(lease, error, due)
         return due
 
-    async def _fail(self, lease: Lease, error: Exception, response: Response | None) -> list[Any]:
+    async def _fail(
+        self, lease: Lease, error: Exception, response: Response | None
+    ) -> tuple[Failure, list[Any]]:
         """Record a failure; what the spider's on_error makes of it are the visit's results."""
         request = lease.request
         during = self._during(error, response)
@@ -425,10 +484,10 @@ class Engine:
         if isinstance(error, (CallbackCrashed, CallbackTimedOut)):
             await self._quarantine(failed)
         try:
-            return await self._callbacks.call_on_error(failed)
+            return failed, await self._callbacks.call_on_error(failed)
         except Exception as second:
             self._tell.failed(failure(second, "on_error", request=request, callback="on_error"))
-            return []
+            return failed, []
 
     async def _quarantine(self, failed: Failure) -> None:
         """Keep the page that took a callback down, if a folder is set."""
@@ -445,6 +504,14 @@ class Engine:
             return "fetch"
         refused = isinstance(error, BadStatus) and not accepts(response.status, self.settings)
         return "fetch" if refused else "callback"
+
+    def _job_broke(self, error: JobError) -> None:
+        """The job can't be written any more: what is in flight can't be kept, so stop."""
+        if not self._broken_job:
+            self._broken_job = True
+            self._tell.failed(failure(error, "job"))
+        self._close("failed")
+        self.reason = "failed"
 
     def _export_broke(self, error: OutputError) -> None:
         if error.broken_pipe:

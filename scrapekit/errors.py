@@ -11,6 +11,7 @@
     │   ├── StageError            a pipeline stage that broke its contract
     │   ├── ItemError             an item that an export can't write
     │   ├── OutputError           an output that can't be opened or would be overwritten
+    │   ├── JobError              a job's folder that can't be used, or not any more
     │   └── MissingExtra          a feature whose optional dependency isn't installed
     ├── SiteError               the site: it could not be fetched, or sent nonsense
     │   ├── ConnectError          no connection (DNS, refused, TLS)
@@ -166,6 +167,16 @@ class OutputError(UsageError):
         super().__init__(message)
         self.path = path
         self.broken_pipe = broken_pipe
+
+
+class JobError(UsageError):
+    """A job's folder can't be used: another process has it, it is of another format or another
+    spider, or can't be written (any more). What was committed is safe. `path` is the folder.
+    """
+
+    def __init__(self, message: str, *, path: str) -> None:
+        super().__init__(message)
+        self.path = path
 
 
 class MissingExtra(UsageError, ImportError):

@@ -15,7 +15,14 @@ from typing import Final, Literal
 
 import msgspec
 
-from scrapekit.errors import DocumentRefused, NotAResult, ScrapekitError, UsageError
+from scrapekit.errors import (
+    BadStatus,
+    CallbackCrashed,
+    DocumentRefused,
+    NotAResult,
+    ScrapekitError,
+    UsageError,
+)
 from scrapekit.messages import Request, Response
 
 During = Literal[
@@ -28,6 +35,7 @@ During = Literal[
     "lifespan",
     "observer",
     "quarantine",
+    "job",
 ]
 
 _FRAMEWORK: Final = str(Path(__file__).resolve().parent) + os.sep
@@ -198,3 +206,15 @@ def render(error: BaseException) -> str:
     """The traceback as text; that of the worker process if the error comes from one."""
     remote = getattr(error, "remote_traceback", "")
     return str(remote) or "".join(traceback.format_exception(error))
+
+
+def error_name(error: BaseException) -> str:
+    """How errors of a kind are called: the class, with the number where that is the point: the
+    status, or how a worker process ended.
+    """
+    name = type(error).__name__
+    if isinstance(error, BadStatus):
+        return f"{name} {error.status}"
+    if isinstance(error, CallbackCrashed) and error.exitcode is not None:
+        return f"{name} {error.exitcode}"
+    return name

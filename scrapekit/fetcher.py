@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, Protocol
+
+import msgspec
 
 from scrapekit import guard, robots, urls
 from scrapekit.budget import Account, ByteBudget
@@ -26,10 +28,30 @@ from scrapekit.transport.base import Transport
 _ROBOTS_REDIRECTS: Final = 5
 """RFC 9309, 2.3.1.2: at least five redirects are followed for a robots.txt."""
 
+_ROBOTS_AGE_S: Final = 86_400.0
+"""RFC 9309, 2.4: a robots.txt isn't to be used for longer than 24 hours."""
+
+_ROBOTS: Final = "robots"
+
 _LONG_DELAY_S: Final = 30.0
 """A Crawl-delay from which the crawl may look as if it hung."""
 
 logger = logging.getLogger("scrapekit")
+
+
+class Notes(Protocol):
+    """What outlives the process: see `scrapekit.frontier.base.Frontier`."""
+
+    def remember(self, kind: str, name: str, value: str | None) -> None: ...
+
+    def recall(self, kind: str, name: str) -> str | None: ...
+
+
+class _KeptRobots(msgspec.Struct, array_like=True):
+    at: float
+    """When it was fetched, in seconds since the epoch."""
+    text: str
+
 
 Check = Callable[[Request, Request], Awaitable[None]]
 """Called with the next hop's request and the first one; raises Refused."""
@@ -39,7 +61,8 @@ class Fetcher:
     """Fetches pages as the rules of one crawl allow.
 
     `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
-    `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay.
+    `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay. `notes`
+    keeps them for later processes.
     """
 
     def __init__(
@@ -51,6 +74,7 @@ class Fetcher:
         *,
         seen: Callable[[str], bool],
         meet: Callable[[str, float], None],
+        notes: Notes | None = None,
     ) -> None:
         self._transport = transport
         self._scope = scope
@@ -58,6 +82,7 @@ class Fetcher:
         self._clock = clock
         self._seen = seen
         self._meet = meet
+        self._notes = notes
         self._credentials = guard.Credentials(settings.headers, settings.cookies)
         self._claims: dict[str, str] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
@@ -152,6 +177,36 @@ class Fetcher:
             raise
 
     async def _load_robots(self, origin: str) -> Robots:
+        text = self._kept_robots(origin)
+        if text is None:
+            text = await self._fetch_robots(origin)
+            self._keep_robots(origin, text)
+        rules = Robots(text, self._settings.user_agent) if text else robots.ALLOW_ALL
+        if rules.delay_s > _LONG_DELAY_S:
+            logger.warning(
+                "robots.txt of %s asks for %g s between requests; leave the site out by "
+                "allowed_domains if that is too slow",
+                origin,
+                rules.delay_s,
+            )
+        self._meet(origin, rules.delay_s)
+        return rules
+
+    def _kept_robots(self, origin: str) -> str | None:
+        """The text that an earlier process of the crawl fetched, if that isn't too long ago."""
+        kept = self._notes.recall(_ROBOTS, origin) if self._notes else None
+        if kept is None:
+            return None
+        known = msgspec.json.decode(kept, type=_KeptRobots)
+        return known.text if self._clock.now() - known.at < _ROBOTS_AGE_S else None
+
+    def _keep_robots(self, origin: str, text: str) -> None:
+        if self._notes is not None:
+            known = _KeptRobots(self._clock.now(), text)
+            self._notes.remember(_ROBOTS, origin, msgspec.json.encode(known).decode())
+
+    async def _fetch_robots(self, origin: str) -> str:
+        """The text of a robots.txt; empty if there is none."""
         request = Request(f"{origin}/robots.txt")
         try:
             with self._robots_budget.account() as account:
@@ -164,18 +219,7 @@ class Fetcher:
         if reading == "unavailable":
             message = f"robots.txt of {origin}: status {response.status}"
             raise RobotsUnavailable(message, url=request.url)
-        rules = robots.ALLOW_ALL
-        if reading == "parse":
-            rules = Robots(robots.decode(response.body), self._settings.user_agent)
-        if rules.delay_s > _LONG_DELAY_S:
-            logger.warning(
-                "robots.txt of %s asks for %g s between requests; leave the site out by "
-                "allowed_domains if that is too slow",
-                origin,
-                rules.delay_s,
-            )
-        self._meet(origin, rules.delay_s)
-        return rules
+        return robots.decode(response.body) if reading == "parse" else ""
 
 
 async def _anywhere(_request: Request, _first: Request) -> None:

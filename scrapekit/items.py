@@ -92,6 +92,15 @@ def encode_value(value: object) -> bytes:
         raise TypeError(_reason(error)) from error
 
 
+def decode_json(data: bytes | str) -> Any:
+    """What `encode_json` or `encode_value` encoded, as plain values."""
+    try:
+        return msgspec.json.decode(data)
+    except msgspec.DecodeError:
+        # Lone surrogates, which are escaped.
+        return json.loads(data)
+
+
 def type_name(value: object) -> str:
     """The name of the type of `value` as a message should show it: "dict", "shop.Product"."""
     cls = type(value)

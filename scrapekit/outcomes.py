@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from scrapekit.announcer import Announcer
-from scrapekit.failure import failure
+from scrapekit.errors import ItemError
+from scrapekit.failure import Failure, failure
 from scrapekit.frontier.base import Lease, Outcome
 from scrapekit.guard import Scope
+from scrapekit.items import encode_json, type_name
 from scrapekit.messages import Request, Response
-from scrapekit.pipeline import Pipeline
+from scrapekit.pipeline import Pipeline, Processed
 from scrapekit.settings import Settings
 
 
@@ -17,12 +19,19 @@ class Outcomes:
     """Makes the outcomes of one crawl. `items` counts those let through."""
 
     def __init__(
-        self, settings: Settings, scope: Scope, pipeline: Pipeline, announcer: Announcer
+        self,
+        settings: Settings,
+        scope: Scope,
+        pipeline: Pipeline,
+        announcer: Announcer,
+        *,
+        keep_items: bool = False,
     ) -> None:
         self._settings = settings
         self._scope = scope
         self._pipeline = pipeline
         self._tell = announcer
+        self._keep_items = keep_items
         self.items = 0
 
     def __repr__(self) -> str:
@@ -34,8 +43,15 @@ class Outcomes:
         limit = self._settings.max_items
         return limit is not None and self.items >= limit
 
-    async def make(self, lease: Lease, response: Response | None, results: list[Any]) -> Outcome:
-        """The outcome of a visit. Waits for the pipeline."""
+    async def make(
+        self,
+        lease: Lease,
+        response: Response | None,
+        results: list[Any],
+        failed: Failure | None = None,
+    ) -> Outcome:
+        """The outcome of a visit, that `failed` or not. Waits for the pipeline."""
+        troubles = 0
         requests: list[Request] = []
         items: list[Any] = []
         for result in results:
@@ -44,11 +60,29 @@ class Outcomes:
             else:
                 items.append(result)
         if items:
-            items = self._within_limit(lease, await self._process(lease, items))
+            processed = await self._process(lease, items)
+            troubles = len(processed.errors)
+            items = self._within_limit(lease, processed.items)
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
-        return Outcome(lease, self._admit(lease, requests), items, aliases)
+        lines = self._encode(lease, items) if self._keep_items else []
+        troubles += len(items) - len(lines) if self._keep_items else 0
+        return Outcome(lease, self._admit(lease, requests), items, aliases, lines, failed, troubles)
 
-    async def _process(self, lease: Lease, items: list[Any]) -> list[Any]:
+    def _encode(self, lease: Lease, items: list[Any]) -> list[bytes]:
+        """The items as lines of JSON; one that has no such form costs itself alone."""
+        lines = []
+        for item in items:
+            try:
+                lines.append(encode_json(item))
+            except TypeError as error:
+                kind = type_name(item)
+                what = f"an item of type {kind} can't be kept in the job: {error}"
+                lost = ItemError(what, output="", item_type=kind)
+                name = lease.request.callback or "parse"
+                self._tell.failed(failure(lost, "export", request=lease.request, callback=name))
+        return lines
+
+    async def _process(self, lease: Lease, items: list[Any]) -> Processed:
         """The items through the pipeline."""
         request = lease.request
         processed = await self._pipeline.run(items)
@@ -57,7 +91,7 @@ class Outcomes:
         for _, error in processed.errors:
             name = request.callback or "parse"
             self._tell.failed(failure(error, "pipeline", request=request, callback=name))
-        return processed.items
+        return processed
 
     def _within_limit(self, lease: Lease, items: list[Any]) -> list[Any]:
         limit = self._settings.max_items

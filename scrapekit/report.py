@@ -67,6 +67,22 @@ class CacheCounts(msgspec.Struct, kw_only=True):
     """Files that weren't as they had been written, and so were fetched anew."""
 
 
+class JobCounts(msgspec.Struct, kw_only=True):
+    """What a job has come to, in all its runs."""
+
+    done: int
+    """Pages done, and requests that a rule or a redirect settled."""
+    pending: int
+    failed: int
+    """Requests given up."""
+    failed_of_user_code: int
+    items: int
+    troubles: int
+    """Items that were lost by errors of user code or for having no JSON form."""
+    done_before: int
+    """Done in earlier runs."""
+
+
 class Report(msgspec.Struct, kw_only=True):
     """What a crawl did. `str()` gives the text for people, msgspec.json the one for programs."""
 
@@ -99,6 +115,8 @@ class Report(msgspec.Struct, kw_only=True):
     """Which callback another lane would serve better; see `scrapekit.advice`."""
     cache: CacheCounts | None = None
     """What the cache did, if there is one."""
+    job: JobCounts | None = None
+    """The state of the job, if it is one."""
 
     @property
     def pages_per_s(self) -> float:
@@ -110,8 +128,14 @@ class Report(msgspec.Struct, kw_only=True):
 
     @property
     def ok(self) -> bool:
-        """Whether pages were fetched, and no callback, stage or export failed."""
-        return self.pages > 0 and not any(group.of_user_code for group in self.errors)
+        """Whether pages were fetched, and no callback, stage or export failed; of a job in any
+        run, unless what failed was put back since.
+        """
+        done, lost = self.pages > 0, any(group.of_user_code for group in self.errors)
+        if self.job is not None:
+            done = done or self.job.done > 0
+            lost = lost or self.job.failed_of_user_code + self.job.troubles > 0
+        return done and not lost
 
     def __str__(self) -> str:
         return "\n".join(_lines(self))
@@ -123,6 +147,7 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.pages, 'page')} ({report.pages_per_s:,.1f}/s), "
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
+    yield from _job_lines(report.job)
     yield from _fetch_lines(report)
     if report.dropped:
         yield f"  dropped    {_tally(report.dropped)}"
@@ -155,6 +180,14 @@ def _fetch_lines(report: Report) -> Iterator[str]:
         yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
     if report.cache is not None:
         yield f"  cache      {_cache(report.cache)}"
+
+
+def _job_lines(job: JobCounts | None) -> Iterator[str]:
+    if job is not None:
+        yield (
+            f"  job        {job.done:,} done ({job.done_before:,} before), "
+            f"{job.pending:,} pending, {job.failed:,} failed, {_count(job.items, 'item')}"
+        )
 
 
 def _error_lines(group: ErrorGroup) -> Iterator[str]:

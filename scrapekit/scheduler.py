@@ -9,12 +9,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
+from typing import Final
 
 from scrapekit import urls
 from scrapekit.clock import Clock, Timer
 from scrapekit.frontier.base import Frontier, Lease, Outcome
 from scrapekit.messages import Request
 from scrapekit.politeness import Politeness
+
+HOLD: Final = "hold"
+"""The frontier's notes on when an origin may be asked again, because it said so."""
+
+_ORIGINS: Final = 100
+"""How many origins are taken up in one go: a few milliseconds' work."""
 
 
 class Scheduler:
@@ -60,6 +68,23 @@ class Scheduler:
             await self._wait()
         self._wake_all()
         return None
+
+    async def resume(self) -> None:
+        """Take up what was pending when the frontier was opened, and what sites had asked for.
+
+        Gives the loop turns: there may be a great many origins.
+        """
+        now = self._clock.now()
+        for origin, until in self._frontier.recall_all(HOLD).items():
+            if float(until) > now:
+                self._politeness.hold(origin, float(until))
+        origins = self._frontier.origins()
+        while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
+            self._book(some)
+            await asyncio.sleep(0)
+        if self._frontier.pending:
+            # All of it may wait for a date: then somebody has to wait for that.
+            self._grow(1)
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         """File requests; returns those that are new."""
@@ -116,6 +141,7 @@ class Scheduler:
     def hold(self, origin: str, until: float) -> None:
         """Nothing more to an origin before `until`."""
         self._politeness.hold(origin, until)
+        self._frontier.remember(HOLD, origin, str(until))
         self._set_timer()
 
     def slow_down(self, origin: str, delay_s: float) -> None:

@@ -186,6 +186,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: Annotated[
         _Pause, Meta(description="How long a stop waits for the pages in flight, in seconds.")
     ] = 10.0
+    durability: Annotated[
+        Literal["process", "power"],
+        Meta(
+            description="What a job survives: a killed process, or also a power cut, which waits "
+            "for the disk."
+        ),
+    ] = "process"
     verify_tls: Annotated[bool, Meta(description="Refuse invalid TLS certificates.")] = True
 
     def __post_init__(self) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from scrapekit.advice import advise
-from scrapekit.errors import BadStatus, CallbackCrashed, ItemError
+from scrapekit.errors import ItemError
 from scrapekit.events import (
     CallbackRan,
     CrawlFinished,
@@ -24,7 +24,7 @@ from scrapekit.events import (
     RequestsDropped,
     RetryScheduled,
 )
-from scrapekit.failure import Failure
+from scrapekit.failure import Failure, error_name
 from scrapekit.report import CallbackCost, ErrorGroup, Report, StallGroup
 
 MAX_KINDS = 200
@@ -166,18 +166,6 @@ def _by_count(groups: Iterable[ErrorGroup]) -> list[ErrorGroup]:
 
 def _bounded(reason: str, counts: Counter[str]) -> str:
     return reason if reason in counts or len(counts) < MAX_KINDS else "others"
-
-
-def error_name(error: BaseException) -> str:
-    """How errors of a kind are called: the class, with the number where that is the point: the
-    status, or how a worker process ended.
-    """
-    name = type(error).__name__
-    if isinstance(error, BadStatus):
-        return f"{name} {error.status}"
-    if isinstance(error, CallbackCrashed) and error.exitcode is not None:
-        return f"{name} {error.exitcode}"
-    return name
 
 
 def _kind(failure: Failure) -> tuple[str, ...]:

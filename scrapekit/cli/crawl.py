@@ -6,7 +6,7 @@ import argparse
 import asyncio
 import logging
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scrapekit.cli.closing import STDOUT
@@ -14,7 +14,7 @@ from scrapekit.cli.screen import Screen
 
 if TYPE_CHECKING:
     from scrapekit.api import Crawl
-    from scrapekit.exports import Export, Mode
+    from scrapekit.exports import Mode
     from scrapekit.report import Report
 
 _HELP = "run a spider to its end"
@@ -24,9 +24,11 @@ examples:
   scrapekit crawl quotes.py:Quotes -a tag=love -s delay_s=0.5 -O quotes.csv
   scrapekit crawl bots.shop:Shop -o items.jsonl -o table.txt:csv --report report.json
   scrapekit crawl quotes -o - | jq .author
+  scrapekit crawl quotes.py -o quotes.csv --job quotes.job
 
 Ctrl-C or SIGTERM once: fetch nothing more, finish the pages in flight (within the
 setting drain_s), write them, report. Twice: stop now; what was finished is written.
+With --job the same command continues, also after a kill.
 
 exit codes:
   0  done, every callback ran without an error; or the reader of -o - had enough
@@ -55,6 +57,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     _add_inputs(parser)
     _add_outputs(parser.add_argument_group("items"))
+    _add_job(parser.add_argument_group("jobs"))
     _add_messages(parser.add_argument_group("messages"))
     parser.set_defaults(run=run, parser=parser, outputs=[], reports=[], arguments=[], settings=[])
 
@@ -91,8 +94,8 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
         metavar="FILE",
         action="append",
         type=lambda spec: (spec, "new"),
-        help="write items to FILE (.jsonl, .json, .csv; or FILE:csv), which must be new or "
-        "empty; - is JSON Lines on standard output; repeatable",
+        help="write items to FILE (.jsonl, .json, .csv, .sqlite; or FILE:csv), which must be new "
+        "or empty; - is JSON Lines on standard output; repeatable",
     )
     group.add_argument(
         "-O",
@@ -105,6 +108,19 @@ def _add_outputs(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--append", action="store_true", help="add to the files of -o that hold items already"
     )
+
+
+def _add_job(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--job",
+        metavar="DIR",
+        help="keep the crawl in the folder DIR, so that it survives being killed: the same "
+        "command continues it, and the files of -o with it",
+    )
+    group.add_argument(
+        "--fresh", action="store_true", help="throw away what DIR holds, and start anew"
+    )
+    group.add_argument("--yes", action="store_true", help="don't ask before --fresh does so")
 
 
 def _add_messages(group: argparse._ArgumentGroup) -> None:
@@ -156,13 +172,15 @@ def run(arguments: argparse.Namespace) -> int:
     from scrapekit.errors import UsageError
     from scrapekit.report import profile
 
-    exports = _exports(arguments)
+    _check_outputs(arguments)
+    _check_job(arguments)
     screen = Screen(sys.stderr)
-    live = screen.is_terminal and not arguments.quiet and not _items_on_terminal(exports)
+    live = screen.is_terminal and not arguments.quiet and not _items_on_terminal(arguments)
     level = arguments.log_level or ("warning" if live or arguments.quiet else "info")
     with logging_to(screen, arguments.log_file, level):
         try:
-            crawl = _prepare(arguments, exports)
+            crawl = _prepare(arguments)
+            _start_anew(arguments, screen)
             report, number = _run(crawl, screen, live=live)
         except UsageError:
             _logger.debug("it could not start", exc_info=True)
@@ -174,8 +192,8 @@ def run(arguments: argparse.Namespace) -> int:
     return close(report, number, arguments.reports, screen)
 
 
-def _exports(arguments: argparse.Namespace) -> list[Export]:
-    """The exports, not opened yet. Ends the program if the command line contradicts itself."""
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """End the program if what the command line says on outputs contradicts itself."""
     from scrapekit.errors import UsageError
     from scrapekit.exports import check_distinct, open_spec
 
@@ -183,7 +201,7 @@ def _exports(arguments: argparse.Namespace) -> list[Export]:
     logs = [arguments.log_file] if arguments.log_file else []
     others = [f"{file}:json" for file in (*arguments.reports, *logs) if file != STDOUT]
     try:
-        exports = [open_spec(spec, mode=_mode(mode, arguments)) for spec, mode in arguments.outputs]
+        exports = [open_spec(spec, mode=mode) for spec, mode in arguments.outputs]
         check_distinct([*(spec for spec, _ in arguments.outputs), *others])
     except UsageError as error:
         parser.error(str(error))
@@ -191,19 +209,51 @@ def _exports(arguments: argparse.Namespace) -> list[Export]:
         parser.error("-o - and --json would mix on standard output; use --report FILE")
     if arguments.append and not any(mode == "new" for _, mode in arguments.outputs):
         parser.error("--append says how -o FILE is written, and there is no -o")
-    return exports
+
+
+def _check_job(arguments: argparse.Namespace) -> None:
+    parser: argparse.ArgumentParser = arguments.parser
+    if arguments.fresh and not arguments.job:
+        parser.error("--fresh starts a job anew, and there is no --job DIR")
+    if arguments.yes and not arguments.fresh:
+        parser.error("--yes answers what --fresh asks, and there is no --fresh")
+
+
+def _start_anew(arguments: argparse.Namespace, screen: Screen) -> None:
+    """Throw the old job away if that was asked for. Ends the program if it isn't confirmed."""
+    from scrapekit.jobs import start_anew, waste
+
+    if not arguments.fresh:
+        return
+    folder = Path(arguments.job)
+    lost = waste(folder)
+    if lost is not None:
+        screen.write(f"--fresh throws away the job {folder}: {lost}")
+        if not arguments.yes:
+            _confirm(arguments)
+    start_anew(folder)
+
+
+def _confirm(arguments: argparse.Namespace) -> None:
+    parser: argparse.ArgumentParser = arguments.parser
+    if sys.stdin is None or not sys.stdin.isatty():
+        parser.error("nobody is at a terminal to confirm that; --fresh --yes does it unasked")
+    sys.stderr.write("Throw it away? [y/N] ")
+    sys.stderr.flush()
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        parser.error("nothing was thrown away")
 
 
 def _mode(mode: Mode, arguments: argparse.Namespace) -> Mode:
     return "append" if mode == "new" and arguments.append else mode
 
 
-def _items_on_terminal(exports: Sequence[Export]) -> bool:
-    on_stdout = any(export.path == STDOUT for export in exports)
+def _items_on_terminal(arguments: argparse.Namespace) -> bool:
+    on_stdout = any(spec == STDOUT or spec.startswith("-:") for spec, _ in arguments.outputs)
     return on_stdout and sys.stdout is not None and sys.stdout.isatty()
 
 
-def _prepare(arguments: argparse.Namespace, exports: Sequence[Export]) -> Crawl:
+def _prepare(arguments: argparse.Namespace) -> Crawl:
     from scrapekit import api, discovery
     from scrapekit.exports.files import check
 
@@ -214,7 +264,8 @@ def _prepare(arguments: argparse.Namespace, exports: Sequence[Export]) -> Crawl:
     spider = discovery.build(cls, {name.strip(): value for name, value in pairs})
     assignments = [*arguments.settings, *_cache_of(arguments)]
     settings = api.merge_settings(spider, project=True, assignments=assignments)
-    return api.prepare(spider, settings, outputs=exports, iterated=False)
+    outputs = [(spec, _mode(mode, arguments)) for spec, mode in arguments.outputs]
+    return api.prepare(spider, settings, outputs=outputs, job=arguments.job, iterated=False)
 
 
 def _cache_of(arguments: argparse.Namespace) -> list[str]:

@@ -16,8 +16,28 @@ from scrapekit.exports.csv import Csv
 from scrapekit.exports.files import STDOUT, Mode
 from scrapekit.exports.json import JsonArray
 from scrapekit.exports.jsonl import JsonLines
+from scrapekit.exports.projection import (
+    LinesProjection,
+    Place,
+    Projection,
+    SqliteProjection,
+    WholeProjection,
+)
+from scrapekit.exports.sqlite import EXTENSIONS, SqliteExport
 
-__all__ = ["FORMATS", "Export", "FileExport", "Format", "Mode", "check_distinct", "open_spec"]
+__all__ = [
+    "FORMATS",
+    "Export",
+    "FileExport",
+    "Format",
+    "Mode",
+    "Place",
+    "Projection",
+    "SqliteExport",
+    "check_distinct",
+    "open_spec",
+    "project",
+]
 
 FORMATS: dict[str, Callable[[], Format]] = {
     "jsonl": JsonLines,
@@ -26,7 +46,7 @@ FORMATS: dict[str, Callable[[], Format]] = {
     "json": JsonArray,
     "csv": Csv,
 }
-"""The formats by name, which is also their file extension."""
+"""The formats of text by name, which is also their file extension."""
 
 
 def open_spec(spec: str | os.PathLike[str], *, mode: Mode = "new") -> Export:
@@ -35,7 +55,28 @@ def open_spec(spec: str | os.PathLike[str], *, mode: Mode = "new") -> Export:
     Raises UsageError if the spec names no file or no format.
     """
     path, name = _parse(spec)
+    if name in EXTENSIONS:
+        if path == STDOUT:
+            raise UsageError("a SQLite database can't go to standard output; name a file")
+        return SqliteExport(path, mode=mode)
     return FileExport(path, FORMATS[name](), mode=mode)
+
+
+def project(spec: str | os.PathLike[str], *, mode: Mode, mark: int) -> Projection | None:
+    """The file that `spec` describes, following a job; None for what no job can continue: pipes,
+    terminals and other devices. `mark` tells databases of different jobs apart.
+
+    Raises UsageError if the spec names no file or no format.
+    """
+    path, name = _parse(spec)
+    if path == STDOUT or (os.path.exists(path) and not os.path.isfile(path)):  # noqa: PTH110, PTH113
+        return None
+    if name in EXTENSIONS:
+        return SqliteProjection(path, mode, mark)
+    make = FORMATS[name]
+    if make().appendable:
+        return LinesProjection(path, make, mode)
+    return WholeProjection(path, make, mode)
 
 
 def check_distinct(specs: Iterable[str | os.PathLike[str]]) -> None:
@@ -59,7 +100,7 @@ def _parse(spec: str | os.PathLike[str]) -> tuple[str, str]:
         path, name = text, _extension(text)
     if not path:
         raise UsageError(f"the output {text!r} names no file")
-    if name.lower() not in FORMATS:
+    if name.lower() not in (*FORMATS, *EXTENSIONS):
         raise UsageError(_unknown(text, name))
     return path, name.lower()
 
@@ -70,5 +111,5 @@ def _extension(path: str) -> str:
 
 def _unknown(spec: str, name: str) -> str:
     what = f"has the unknown format {name!r}" if name else "has no extension that names a format"
-    known = ", ".join(sorted(FORMATS))
+    known = ", ".join(sorted((*FORMATS, *EXTENSIONS)))
     return f"the output {spec} {what}; known: {known}, as in FILE:csv"

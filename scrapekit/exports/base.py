@@ -19,7 +19,7 @@ from typing import BinaryIO, ClassVar, Protocol, Self
 
 from scrapekit.errors import ItemError, OutputError
 from scrapekit.exports.files import STDOUT, Mode, OutputFile, check
-from scrapekit.exports.sink import Sink
+from scrapekit.exports.sink import Sink, Target
 from scrapekit.items import type_name
 
 Warn = Callable[[str], None]
@@ -31,8 +31,9 @@ class Export(Protocol):
     path: str
     """Where to, as messages call it."""
 
-    count: int
-    """The items accepted so far; they are in the file when `aclose` has returned normally."""
+    @property
+    def count(self) -> int:
+        """The items accepted so far; they are in the file when `aclose` has returned normally."""
 
     async def check(self) -> None:
         """Raise OutputError if `open` is bound to; touches nothing.
@@ -172,7 +173,7 @@ class FileExport:
     def _check(self) -> None:
         check(self.path, self._mode, appendable=self._format.appendable)
 
-    def _open(self) -> OutputFile:
+    def _open(self) -> Target:
         self._check()
         if self._mode == "append" and self.path != STDOUT:
             self._resume()

@@ -67,7 +67,7 @@ class OutputFile:
         self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
         if self._regular and path != STDOUT:
             try:
-                _claim(self._fd, path, mode)
+                claim(self._fd, path, mode)
             except (OSError, OutputError):
                 os.close(self._fd)
                 raise
@@ -109,6 +109,18 @@ class OutputFile:
         if not any(fd == self._fd for fd, _ in poll.poll()):
             raise InterruptedError(errno.EINTR, "interrupted while its reader took nothing")
 
+    def cut(self, size: int) -> None:
+        """Cut a regular file off at `size` bytes."""
+        os.ftruncate(self._fd, size)
+
+    def look_for(self, path: str) -> None:
+        """Raise FileNotFoundError if the file isn't at `path` any more: it would be written in
+        vain.
+        """
+        there, here = os.stat(path), os.fstat(self._fd)  # noqa: PTH116  beside that of a descriptor
+        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "it was replaced by another file")
+
     def interrupt(self) -> None:
         """Don't wait for the reader of a pipe any longer, now or later. For any thread."""
         os.write(self._stop_writer, b"x")
@@ -127,7 +139,7 @@ def _open(path: str, mode: Mode) -> int:
     return os.open(path, flags | os.O_NONBLOCK, 0o666)
 
 
-def _claim(fd: int, path: str, mode: Mode) -> None:
+def claim(fd: int, path: str, mode: Mode) -> None:
     """Keep other crawls off the file, and cut it off if it is to be overwritten."""
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

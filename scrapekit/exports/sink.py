@@ -7,13 +7,35 @@ import contextlib
 import threading
 from collections.abc import Callable
 from queue import SimpleQueue
+from types import TracebackType
+from typing import Protocol, Self
 
 import anyio
 
-from scrapekit.exports.files import OutputFile
-
 # Enough to keep a disk busy; little enough to be no burden times ten exports.
 BUFFER_BYTES = 256 * 1024
+
+
+class Target(Protocol):
+    """What a sink empties itself into: an opened file, or what looks like one."""
+
+    size: int
+    """What it held when it was opened, in bytes."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+    def interrupt(self) -> None: ...
+
+    def release(self) -> None: ...
 
 
 class Sink:
@@ -28,13 +50,11 @@ class Sink:
     unless somebody waits, which makes a write cost no trip back to the loop.
     """
 
-    def __init__(
-        self, open_file: Callable[[], OutputFile], *, limit_bytes: int = BUFFER_BYTES
-    ) -> None:
+    def __init__(self, open_file: Callable[[], Target], *, limit_bytes: int = BUFFER_BYTES) -> None:
         self.failure: Exception | None = None
         self._open_file = open_file
         self._limit = limit_bytes
-        self._file: OutputFile | None = None
+        self._file: Target | None = None
         self._queue: SimpleQueue[bytes | None] = SimpleQueue()
         self._pushed = 0
         self._written = 0

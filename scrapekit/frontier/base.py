@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from scrapekit.failure import Failure
 from scrapekit.messages import Request
 
 
@@ -30,6 +31,14 @@ class Outcome:
     items: Sequence[Any] = ()
     aliases: Sequence[str] = ()
     """Other URLs of the same page, which needn't be fetched any more."""
+    lines: Sequence[bytes] = ()
+    """The items as JSON, a line each, if the frontier `keeps` them; without those that have no
+    JSON form.
+    """
+    failure: Failure | None = None
+    """Why the request was given up, if it was."""
+    troubles: int = 0
+    """Errors of user code that cost items, not the page."""
 
 
 @dataclass(slots=True)
@@ -45,7 +54,34 @@ class Frontier(Protocol):
 
     Used by one crawl at a time, from its event loop's thread. Each lease is settled once: by
     commit(), postpone() or give_up().
+
+    One that `keeps` outlives the process, and takes data only: see `check`. What it is told
+    between two waits of the calling task it keeps as a whole or not at all.
     """
+
+    keeps: bool
+
+    async def open(self) -> None:
+        """Get ready. Raises UsageError if it can't be used."""
+
+    def origins(self) -> Iterator[str]:
+        """The origins with requests that were pending when it was opened; found as they are
+        asked for.
+        """
+
+    def check(self, request: Request) -> None:
+        """Raises UsageError if the request holds what can't be kept."""
+
+    def remember(self, kind: str, name: str, value: str | None) -> None:
+        """Keep a note for later processes: `value` of that kind for an origin, say. None removes
+        it. Belongs to the next commit. Doesn't wait.
+        """
+
+    def recall(self, kind: str, name: str) -> str | None:
+        """A note that was kept, by this process or an earlier one. Doesn't wait."""
+
+    def recall_all(self, kind: str) -> Mapping[str, str]:
+        """All notes of a kind, by name. Doesn't wait."""
 
     @property
     def pending(self) -> int:
@@ -70,7 +106,10 @@ class Frontier(Protocol):
         """Whether a GET of this canonical URL was ever filed."""
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
-        """Settle a lease with its outcome; return those of its requests that are new."""
+        """Settle a lease with its outcome; return those of its requests that are new.
+
+        Returns when it is kept for good. Raises JobError if that can't be done.
+        """
 
     async def postpone(self, lease: Lease, due: float) -> None:
         """Settle a lease by filing its request again, not to go before `due`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scrapekit import urls
@@ -32,6 +32,8 @@ class _Queue:
 class MemoryFrontier:
     """Queues by origin, and a set of 64-bit fingerprints: about 80 bytes for each URL seen."""
 
+    keeps = False
+
     def __init__(self) -> None:
         self._queues: dict[str, _Queue] = {}
         self._seen: set[int] = set()
@@ -43,6 +45,24 @@ class MemoryFrontier:
         return (
             f"<MemoryFrontier pending={self._pending} leased={self._leased} seen={len(self._seen)}>"
         )
+
+    async def open(self) -> None:
+        """There is nothing to open."""
+
+    def origins(self) -> Iterator[str]:
+        return iter(())
+
+    def check(self, request: Request) -> None:
+        """Anything will do: it is never written anywhere."""
+
+    def remember(self, kind: str, name: str, value: str | None) -> None:
+        """There are no later processes, and whoever remembers knows it himself."""
+
+    def recall(self, kind: str, name: str) -> str | None:
+        return None
+
+    def recall_all(self, kind: str) -> Mapping[str, str]:
+        return {}
 
     @property
     def pending(self) -> int:

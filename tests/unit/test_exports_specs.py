@@ -37,11 +37,11 @@ def test_a_spec_names_file_and_format(spec: str | Path, shown: str) -> None:
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("items.xml", "the output items.xml has the unknown format 'xml'; known: csv, jl, json"),
+        ("items.xml", "the output items.xml has the unknown format 'xml'; known: csv, db, jl"),
         ("items.csv:xml", "the output items.csv:xml has the unknown format 'xml'; known: csv,"),
         ("items.csv.gz", "the output items.csv.gz has the unknown format 'gz'; known: csv,"),
-        ("items", "the output items has no extension that names a format; known: csv, jl, json"),
-        ("items:", "the output items: has no extension that names a format; known: csv, jl,"),
+        ("items", "the output items has no extension that names a format; known: csv, db, jl"),
+        ("items:", "the output items: has no extension that names a format; known: csv, db,"),
         ("", "the output '' names no file"),
         (":csv", "the output ':csv' names no file"),
     ],

@@ -18,10 +18,10 @@ from scrapekit.events import (
     RequestsDropped,
     RetryScheduled,
 )
-from scrapekit.failure import During, Failure
+from scrapekit.failure import During, Failure, error_name
 from scrapekit.messages import Request, Response
 from scrapekit.report import Report
-from scrapekit.stats import MAX_KINDS, MAX_TEXT, Stats, error_name
+from scrapekit.stats import MAX_KINDS, MAX_TEXT, Stats
 
 REQUEST = Request("https://shop.test/")
 START = 1_000.0

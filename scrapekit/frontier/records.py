@@ -1,0 +1,105 @@
+"""Requests as records on disk: JSON by msgspec, so nothing is ever unpickled."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from scrapekit.errors import UsageError
+from scrapekit.items import decode_json, encode_value
+from scrapekit.messages import Request
+
+_MAX_PRIORITY: Final = 2**62
+"""What SQLite's integers hold, and then some room."""
+
+
+class Record(msgspec.Struct, omit_defaults=True):
+    """A request. Short names, because there are millions of them."""
+
+    u: str
+    """The URL."""
+    c: str | None = None
+    """The callback."""
+    d: int = 0
+    """The depth."""
+    m: str = "GET"
+    h: dict[str, str] = {}
+    b: bytes = b""
+    k: dict[str, str] = {}
+    """The cookies."""
+    x: str = ""
+    """`meta`, as JSON: there may be escapes in it that only Python's own decoder takes."""
+    p: int = 0
+    """The priority."""
+    n: bool = False
+    """Whether it need not be unique."""
+
+
+def record(request: Request) -> Record:
+    """The record of a request that `check` lets pass."""
+    if is_plain(request):
+        return Record(request.url, request.callback, request.depth)
+    return Record(
+        request.url,
+        request.callback,
+        request.depth,
+        request.method,
+        dict(request.headers),
+        request.body,
+        dict(request.cookies),
+        encode_value(dict(request.meta)).decode() if request.meta else "",
+        request.priority,
+        not request.unique,
+    )
+
+
+def request(kept: Record) -> Request:
+    """The request of a record."""
+    if kept == Record(kept.u, kept.c, kept.d):
+        return Request.link(kept.u, kept.c, kept.d)
+    return Request(
+        kept.u,
+        kept.c,
+        method=kept.m,
+        headers=kept.h,
+        body=kept.b,
+        cookies=kept.k,
+        meta=decode_json(kept.x) if kept.x else None,
+        priority=kept.p,
+        unique=not kept.n,
+    ).at_depth(kept.d)
+
+
+def is_plain(request: Request) -> bool:
+    """Whether a request is no more than a link, as nearly all are."""
+    return (
+        not (request.meta or request.headers or request.cookies or request.body)
+        and request.priority == 0
+        and request.unique
+        and request.method == "GET"
+    )
+
+
+def settled(request: Request) -> Request:
+    """The request as it would come back from disk: whether a crawl was interrupted makes no
+    difference to its callbacks.
+    """
+    if not request.meta:
+        return request
+    return request.replace(meta=decode_json(encode_value(dict(request.meta))))
+
+
+def check(request: Request) -> None:
+    """Raises UsageError if a request holds what has no form as a record."""
+    if is_plain(request):
+        return
+    if not -_MAX_PRIORITY < request.priority < _MAX_PRIORITY:
+        raise UsageError(f"the priority {request.priority} of {request.url} is too large to keep")
+    try:
+        msgspec.json.encode(record(request))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(
+            f"the request to {request.url} can't be kept in a job: {error}; its meta, headers and "
+            "cookies must be data that JSON has a form for"
+        ) from error

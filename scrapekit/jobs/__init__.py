@@ -1,0 +1,26 @@
+"""Jobs: crawls with a folder, which survive being killed.
+
+`job` is the frontier of such a crawl, `outputs` its exports; `state`, `again` and `fresh` are for
+those who look at a job, or change it, while it doesn't run.
+"""
+
+from scrapekit.jobs.again import retry
+from scrapekit.jobs.fresh import Waste, start_anew, waste
+from scrapekit.jobs.job import Job
+from scrapekit.jobs.outputs import JobExport, job_exports
+from scrapekit.jobs.state import FailedRequest, State, failed_requests, items_of, state
+
+__all__ = [
+    "FailedRequest",
+    "Job",
+    "JobExport",
+    "State",
+    "Waste",
+    "failed_requests",
+    "items_of",
+    "job_exports",
+    "retry",
+    "start_anew",
+    "state",
+    "waste",
+]

@@ -1,0 +1,56 @@
+"""Again: put back what was given up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from scrapekit.errors import JobError, did_you_mean
+from scrapekit.frontier import folder as folders
+from scrapekit.frontier.sqlite import JOB
+from scrapekit.frontier.store import Store
+
+_WHICH: Final = "(:reason IS NULL OR reason = :reason OR reason LIKE :reason || ' %')"
+_HOW_MANY: Final = f"SELECT count(*) FROM failures WHERE {_WHICH}"  # noqa: S608
+_PUT_BACK: Final = f"""
+INSERT INTO pending SELECT number, origin, -coalesce(request->>'p', 0), 0, 1, request
+  FROM failures WHERE {_WHICH}
+"""  # noqa: S608
+_FORGET: Final = f"DELETE FROM failures WHERE {_WHICH}"  # noqa: S608
+_COUNT: Final = """
+UPDATE notes SET value = CAST(value + :count AS TEXT) WHERE kind = :kind AND name = 'pending'
+"""
+
+
+def retry(path: Path, reason: str | None = None) -> int:
+    """Let the given-up requests of a job wait again, as if they had not been tried; how many.
+
+    `reason` picks some, as `scrapekit job` names it: "BadStatus 500", or "BadStatus" for all of
+    them. Blocks. Raises JobError if there is no such reason, or another process has the job.
+    """
+    folder = folders.lock(path, create=False)
+    try:
+        store = Store(folder.database)
+        try:
+            return _retry(store, path, reason)
+        finally:
+            store.close()
+    finally:
+        folder.release()
+
+
+def _retry(store: Store, path: Path, reason: str | None) -> int:
+    values = {"reason": reason}
+    count = int(store.rows(_HOW_MANY, values)[0][0])
+    if not count:
+        reasons = [row[0] for row in store.rows("SELECT DISTINCT reason FROM failures")]
+        if reason is not None and reasons:
+            message = f"no request of {path} failed by {reason!r}{did_you_mean(reason, reasons)}"
+            raise JobError(message, path=str(path))
+        return 0
+    store.change(
+        (_PUT_BACK, values),
+        (_FORGET, values),
+        (_COUNT, {"count": count, "kind": JOB}),
+    )
+    return count

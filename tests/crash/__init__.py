@@ -1,0 +1,1 @@
+"""Crawls that are killed, continued and compared with one that wasn't."""
