@@ -35,6 +35,8 @@ from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Lease
 from scrapekit.guard import Scope
+from scrapekit.jobs.recrawl import Recrawl
+from scrapekit.jobs.since import Since, Unchanged
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.given import make_executor
 from scrapekit.lanes.processes import ProcessLane
@@ -79,6 +81,7 @@ class Engine:
         observers: Iterable[Observer] = (),
         hand_over: HandOver | None = None,
         executor: Executor | None = None,
+        since: Since | None = None,
     ) -> None:
         self.spider = spider
         self.settings = settings
@@ -87,6 +90,7 @@ class Engine:
         self._transport = transport
         self._clock = clock
         self._executor = executor
+        self._recrawl = Recrawl(frontier, since)
         self._workers = 0
         self._starts_kept: set[str] = set()
         self._resumed = False
@@ -124,6 +128,7 @@ class Engine:
             seen=frontier.has_seen,
             notes=frontier,
             meet=self._scheduler.meet,
+            conditions=self._recrawl.conditions if since is not None else None,
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -138,7 +143,11 @@ class Engine:
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(
-            settings, self._scope, self._pipeline, self._tell, keep_items=frontier.keeps
+            settings,
+            self._scope,
+            self._pipeline,
+            self._tell,
+            keep_items=frontier.keeps or since is not None,
         )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
 
@@ -152,16 +161,18 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response, failed = lease.request, None, None
+        request, response, failed, kept = lease.request, None, None, None
         with self._budget.account() as account:
             try:
                 response = await self._fetcher.fetch(request, account)
                 if response.cached == "hit":
                     self._scheduler.unsent(lease)
-                self._check_status(response)
-                results = await self._callbacks.call(request.callback, response)
+                kept = self._recrawl.unchanged(request, response)
+                self._check_status(response, is_known=kept is not None)
+                results = await self._results(request, response, kept)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
+                self._recrawl.refused(request, refusal)
                 results = []
             except Exception as error:
                 due = self._retry_at(lease, error, response)
@@ -169,7 +180,9 @@ class Engine:
                     await self._scheduler.postpone(lease, due)
                     return
                 failed, results = await self._fail(lease, error, response)
+                results = [*results, *self._recrawl.failed(request, failed)]
             outcome = await self._outcomes.make(lease, response, results, failed)
+            self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
                 new = await self._scheduler.commit(outcome, is_page=response is not None)
                 self._tell.done(outcome, new)
@@ -208,6 +221,9 @@ class Engine:
             self._limit_time()
             async with self._tasks:
                 self._tasks.start_soon(self._feed)
+            if self.reason is None:
+                async for outcome in self._recrawl.gone():
+                    await self._delivery.deliver(outcome)
         except ExceptionGroup as group:
             self.reason = "failed"
             broken = group.exceptions[0] if len(group.exceptions) == 1 else group
@@ -267,6 +283,8 @@ class Engine:
                 SpiderRef.of(self.spider)
             stack.push_async_callback(self._frontier.aclose)
             await self._frontier.open()
+            stack.callback(self._recrawl.close)
+            await self._recrawl.open()
             await self._delivery.check()
             span = lifespan_of(self.spider)
             with contained("lifespan()"):
@@ -443,8 +461,16 @@ class Engine:
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
 
-    def _check_status(self, response: Response) -> None:
-        accepted = accepts(response.status, self.settings)
+    async def _results(
+        self, request: Request, response: Response, kept: Unchanged | None
+    ) -> list[Any]:
+        """What the callback makes of a page, or has made of it when it was the same."""
+        if kept is not None:
+            return [*kept.requests]
+        return await self._callbacks.call(request.callback, response)
+
+    def _check_status(self, response: Response, *, is_known: bool = False) -> None:
+        accepted = is_known or accepts(response.status, self.settings)
         self._tell.fetched(response, accepted=accepted)
         if not accepted:
             raise bad_status(response)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final, Protocol
 
 import msgspec
@@ -62,7 +62,8 @@ class Fetcher:
 
     `seen(url)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `meet(origin, seconds)` is told of each robots.txt that was read, and its Crawl-delay. `notes`
-    keeps them for later processes.
+    keeps them for later processes. `conditions(request)` are headers that ask whether a page is as
+    it was: a 304 is an answer then.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class Fetcher:
         *,
         seen: Callable[[str], bool],
         meet: Callable[[str, float], None],
+        conditions: Callable[[Request], Mapping[str, str]] | None = None,
         notes: Notes | None = None,
     ) -> None:
         self._transport = transport
@@ -82,6 +84,7 @@ class Fetcher:
         self._clock = clock
         self._seen = seen
         self._meet = meet
+        self._conditions = conditions
         self._notes = notes
         self._credentials = guard.Credentials(settings.headers, settings.cookies)
         self._claims: dict[str, str] = {}
@@ -124,7 +127,10 @@ class Fetcher:
         asked = False
         while True:
             await check(request, first)
-            response = await self._transport.fetch(self._credentials.dress(request), account)
+            dressed = self._credentials.dress(request)
+            if self._conditions is not None and request is first:
+                dressed = _asking(dressed, self._conditions(first))
+            response = await self._transport.fetch(dressed, account)
             asked = asked or response.cached != "hit"
             location = response.headers.get("Location")
             if response.status not in guard.REDIRECTS or location is None:
@@ -235,6 +241,10 @@ def bad_status(response: Response) -> BadStatus:
     """The error that a response is, if its status isn't accepted."""
     retry_after = response.headers.get("Retry-After")
     return BadStatus(response.status, url=response.url, retry_after=retry_after)
+
+
+def _asking(request: Request, conditions: Mapping[str, str]) -> Request:
+    return request.replace(headers={**request.headers, **conditions}) if conditions else request
 
 
 def _as_of(

@@ -27,6 +27,7 @@ from scrapekit.frontier import records
 from scrapekit.frontier.base import Head, Lease, Outcome
 from scrapekit.frontier.folder import Folder
 from scrapekit.frontier.group import Group
+from scrapekit.frontier.pages import PAGE, encode, identity
 from scrapekit.frontier.seen import GENERATION, Seen
 from scrapekit.frontier.store import Durability, Store
 from scrapekit.frontier.window import Load, Waiting, Window
@@ -201,6 +202,9 @@ class SqliteFrontier:
         self._mark_seen([_signed(urls.fingerprint(url)) for url in outcome.aliases])
         new = self._add(outcome.requests)
         self._keep_items(outcome.lines)
+        if outcome.page is not None:
+            outcome.page.p = self._pages if outcome.lines else 0
+            self.remember(PAGE, identity(lease.request), encode(outcome.page))
         self.counts["troubles"] += outcome.troubles
         if outcome.failure is None:
             self.counts["done"] += 1
@@ -214,6 +218,11 @@ class SqliteFrontier:
             self._waiting -= 1
             self._leased -= 1
         return new
+
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        self._check_working()
+        self._keep_items(lines)
+        await self._kept()
 
     async def postpone(self, lease: Lease, due: float) -> None:
         self._check_working()
