@@ -29,7 +29,7 @@ from scrapekit.importing import being_imported
 from scrapekit.jobs import Job, Since, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import CacheCounts, ChangeCounts, Report
+from scrapekit.report import CacheCounts, ChangeCounts, JobCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
@@ -349,8 +349,11 @@ def run(
     return asyncio.run(run_to_end(prepared))[0]
 
 
-async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
-    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came.
+async def run_to_end(
+    prepared: Crawl, *, resuming: Callable[[str], None] = lambda _: None
+) -> tuple[Report, int | None]:
+    """Run a crawl, heeding SIGINT and SIGTERM; the report, and which signal came. `resuming` is
+    told what there is to continue, if it is a job that was begun before.
 
     The first signal stops the crawl, the second cuts it short; while the crawl is still being
     opened the first one does so. Raises what entering and waiting for the crawl raise.
@@ -367,6 +370,8 @@ async def run_to_end(prepared: Crawl) -> tuple[Report, int | None]:
     with interrupts(once=once, twice=lambda: prepared.cancel("interrupted")) as signals:
         try:
             async with prepared:
+                if prepared.job is not None and prepared.job.is_resumed:
+                    resuming(prepared.job.resuming)
                 await prepared.wait()
         except asyncio.CancelledError:
             # Interrupted before the crawl had begun: there is nothing to wait for.
@@ -516,6 +521,8 @@ def _check_run() -> None:
 def why_not_ok(report: Report) -> str:
     """In one line, what keeps a report from being `ok`."""
     user_errors = [group for group in report.errors if group.of_user_code]
+    if not user_errors and report.job is not None and report.job.done:
+        return _why_job_not_ok(report.job)
     group = next(iter(user_errors or report.errors), None)
     if group is None:
         return f"no page was fetched{_why_none(report)}"
@@ -525,6 +532,14 @@ def why_not_ok(report: Report) -> str:
     where = f" at {group.where}" if group.where else ""
     example = f" (for example {group.example})" if group.example else ""
     return f"{what}; {group.error}{where}: {group.message}{example}"
+
+
+def _why_job_not_ok(job: JobCounts) -> str:
+    failed, lost = job.failed_of_user_code, job.troubles
+    pages = "1 page" if failed == 1 else f"{failed:,} pages"
+    items = "1 item" if lost == 1 else f"{lost:,} items"
+    hint = "; `scrapekit job` shows why, `scrapekit retry` puts them back" if failed else ""
+    return f"{pages} and {items} were lost by errors in earlier runs of the job{hint}"
 
 
 def _why_none(report: Report) -> str:

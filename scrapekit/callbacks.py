@@ -14,7 +14,7 @@ from scrapekit.spider import LaneName, Spider, lane_of
 class Callbacks:
     """The callbacks of one spider. What isn't there is found when a request names it.
 
-    `check(request)` raises UsageError for a request that the crawl can't take.
+    `check(request)` raises UsageError for a request whose own additions the crawl can't keep.
     """
 
     def __init__(
@@ -59,5 +59,6 @@ class Callbacks:
             if isinstance(result, Request):
                 if result.callback not in self._known:
                     self.resolve(result.callback)
-                self._check(result)
+                if result.meta or result.headers or result.cookies or result.priority:
+                    self._check(result)
         return results

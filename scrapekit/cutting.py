@@ -8,9 +8,37 @@ through to where it is told and written.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+
+
+async def seen_through(
+    doing: Coroutine[Any, Any, T], hurry: Callable[[], None] = lambda: None
+) -> T:
+    """Wait for the end of something short that must not be left halfway, such as letting go of
+    files. A cancellation meanwhile calls `hurry`, and is raised when it is over; what it raises
+    itself goes first.
+    """
+    task = asyncio.ensure_future(doing)
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            # A cancelled scope of anyio around us would interrupt every wait anew.
+            with anyio.CancelScope(shield=cancelled is not None):
+                await asyncio.wait({task})
+        except asyncio.CancelledError as error:
+            cancelled = error
+            hurry()
+    result = task.result()
+    if cancelled is not None:
+        raise cancelled
+    return result
 
 
 class Cut:

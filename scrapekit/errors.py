@@ -28,6 +28,7 @@
     ├── Refused                 the rules: a request that the crawl may not make
     ├── CrawlFailed             collect() has no complete list to return
     └── CrawlError              scrapekit: the crawl itself went wrong
+        ├── OutOfFiles            too many open files for another connection
         ├── CallbackCrashed       a worker process died under a callback
         └── CallbackTimedOut      a callback ran past `callback_timeout_s`
 
@@ -288,6 +289,19 @@ class CrawlFailed(ScrapekitError):
 
 class CrawlError(ScrapekitError):
     """scrapekit: the crawl itself went wrong. Please report it."""
+
+
+class OutOfFiles(CrawlError):
+    """No further connection could be made, because the system allows no more open files.
+
+    It is no fault of the site's, so a page that is lost by it makes the crawl fail.
+    """
+
+    fault: ClassVar[Fault] = "you"
+
+    def __init__(self, message: str, *, url: str = "") -> None:
+        super().__init__(message)
+        self.url = url
 
 
 class CallbackCrashed(CrawlError):

@@ -15,6 +15,7 @@ from scrapekit.clock import Clock
 from scrapekit.errors import (
     BadStatus,
     FetchTimeout,
+    OutOfFiles,
     RedirectError,
     Refused,
     RobotsUnavailable,
@@ -177,7 +178,7 @@ class Fetcher:
             self._robots[origin] = task
         try:
             return await asyncio.shield(task)
-        except SiteError:
+        except (SiteError, OutOfFiles):
             if self._robots.get(origin) is task:
                 del self._robots[origin]
             raise

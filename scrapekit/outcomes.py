@@ -64,6 +64,9 @@ class Outcomes:
             troubles = len(processed.errors)
             items = self._within_limit(lease, processed.items)
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
+        if failed is not None and self._keep_items:
+            # Or else it would pass for a duplicate of itself when it is put back.
+            aliases = ()
         lines = self._encode(lease, items) if self._keep_items else []
         troubles += len(items) - len(lines) if self._keep_items else 0
         return Outcome(lease, self._admit(lease, requests), items, aliases, lines, failed, troubles)

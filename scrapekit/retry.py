@@ -12,6 +12,7 @@ from scrapekit.errors import (
     BodyTruncated,
     ConnectError,
     FetchTimeout,
+    OutOfFiles,
     ProtocolError,
     RobotsUnavailable,
 )
@@ -23,6 +24,7 @@ RETRIED_ERRORS: Final = (
     ProtocolError,
     BodyTruncated,
     RobotsUnavailable,
+    OutOfFiles,
 )
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 # RFC 9110, 9.2.2: repeating any other method may do its work twice.

@@ -78,6 +78,8 @@ class Scheduler:
         for origin, until in self._frontier.recall_all(HOLD).items():
             if float(until) > now:
                 self._politeness.hold(origin, float(until))
+            else:
+                self._frontier.remember(HOLD, origin, None)
         origins = self._frontier.origins()
         while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
             self._book(some)

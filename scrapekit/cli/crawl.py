@@ -314,4 +314,7 @@ async def _to_end(crawl: Crawl, screen: Screen, *, live: bool) -> tuple[Report, 
     from scrapekit.cli.progress import progress
 
     async with progress(crawl, screen, live=live):
+        if live:
+            # The log says so as well, but isn't shown beside live progress.
+            return await run_to_end(crawl, resuming=screen.write)
         return await run_to_end(crawl)

@@ -16,13 +16,10 @@ from scrapekit.exports.csv import Csv
 from scrapekit.exports.files import STDOUT, Mode
 from scrapekit.exports.json import JsonArray
 from scrapekit.exports.jsonl import JsonLines
-from scrapekit.exports.projection import (
-    LinesProjection,
-    Place,
-    Projection,
-    SqliteProjection,
-    WholeProjection,
-)
+from scrapekit.exports.projected_lines import LinesProjection
+from scrapekit.exports.projected_sqlite import SqliteProjection
+from scrapekit.exports.projected_whole import WholeProjection
+from scrapekit.exports.projection import Place, Projection
 from scrapekit.exports.sqlite import EXTENSIONS, SqliteExport
 
 __all__ = [

@@ -117,9 +117,7 @@ class OutputFile:
         """Raise FileNotFoundError if the file isn't at `path` any more: it would be written in
         vain.
         """
-        there, here = os.stat(path), os.fstat(self._fd)  # noqa: PTH116  beside that of a descriptor
-        if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
-            raise FileNotFoundError(errno.ENOENT, "it was replaced by another file")
+        look_for(self._fd, path)
 
     def interrupt(self) -> None:
         """Don't wait for the reader of a pipe any longer, now or later. For any thread."""
@@ -129,6 +127,13 @@ class OutputFile:
         """Let go of what `interrupt` needs, when it is closed and nobody will call that again."""
         os.close(self._stop_reader)
         os.close(self._stop_writer)
+
+
+def look_for(fd: int, path: str) -> None:
+    """Raise FileNotFoundError if the opened file isn't at `path` any more."""
+    there, here = os.stat(path), os.fstat(fd)  # noqa: PTH116  beside that of a descriptor
+    if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino):
+        raise FileNotFoundError(errno.ENOENT, "it was replaced by another file")
 
 
 def _open(path: str, mode: Mode) -> int:

@@ -20,7 +20,7 @@ import msgspec
 
 from scrapekit.errors import OutputError
 from scrapekit.exports.base import FileExport
-from scrapekit.exports.files import Mode, check, claim
+from scrapekit.exports.files import Mode, check, claim, look_for
 from scrapekit.exports.jsonl import JsonLines
 from scrapekit.items import decode_json
 
@@ -123,6 +123,10 @@ class SqliteFile:
                 raise
         except sqlite3.Error as error:
             raise _os_error(error) from error
+
+    def look_for(self, path: str) -> None:
+        """Raise FileNotFoundError if it isn't at `path` any more: SQLite would write on."""
+        look_for(self._lock, path)
 
     def interrupt(self) -> None:
         """Nobody reads it meanwhile, so there is nothing to wait for."""

@@ -1,14 +1,20 @@
-"""Requests as records on disk: JSON by msgspec, so nothing is ever unpickled."""
+"""Requests and failures as records on disk: JSON by msgspec, so nothing is ever unpickled."""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
+import xxhash
 
 from scrapekit.errors import UsageError
+from scrapekit.failure import Failure, error_name
+from scrapekit.frontier.base import Lease
 from scrapekit.items import decode_json, encode_value
 from scrapekit.messages import Request
+
+_MAX_TEXT: Final = 20_000
+"""Characters that are kept of a message and of a traceback."""
 
 _MAX_PRIORITY: Final = 2**62
 """What SQLite's integers hold, and then some room."""
@@ -103,3 +109,37 @@ def check(request: Request) -> None:
             f"the request to {request.url} can't be kept in a job: {error}; its meta, headers and "
             "cookies must be data that JSON has a form for"
         ) from error
+
+
+def failure_row(lease: Lease, number: int, failure: Failure, at: float) -> tuple[Any, ...]:
+    """A row of the table of failures."""
+    return (
+        number,
+        origin_key(lease.origin),
+        at,
+        lease.request.url,
+        _text(error_name(failure.error)),
+        failure.during,
+        failure.callback,
+        _text(failure.where),
+        _text(failure.message),
+        _text(failure.traceback),
+        lease.tries,
+        failure.of_user_code,
+        record(lease.request),
+    )
+
+
+def origin_key(origin: str) -> int:
+    """What stands for an origin in the database."""
+    return signed(xxhash.xxh3_64_intdigest(origin.encode()))
+
+
+def signed(number: int) -> int:
+    """64 bits as SQLite has them."""
+    return number - 2**64 if number >= 2**63 else number
+
+
+def _text(text: str) -> str:
+    """Text as the database takes it: no NUL, no surrogate, not endless."""
+    return text[:_MAX_TEXT].replace("\0", "\ufffd").encode("utf-8", "replace").decode()

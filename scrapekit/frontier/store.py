@@ -130,7 +130,11 @@ class Store:
         refuse_foreign(path)
         self._make()
         self._writing = self._connect(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}", _APPLY)
-        self._reading = self._connect("PRAGMA query_only = ON")
+        try:
+            self._reading = self._connect("PRAGMA query_only = ON")
+        except JobError:
+            self._writing.close()
+            raise
         self._inode = path.stat().st_ino
 
     def __repr__(self) -> str:

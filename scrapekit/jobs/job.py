@@ -45,6 +45,10 @@ class Job(SqliteFrontier):
         super().__init__(path, durability=settings.durability, now=clock.now)
         self.machine_died = False
         """Whether the machine went down while the job ran: files may not be as they were left."""
+        self.is_resumed = False
+        """Whether there was something before; known once it is open, like all that follows."""
+        self.resuming = ""
+        """What there is to continue: "resuming: 180 done, 1,204 pending, 3 failed"."""
         self.done_before = 0
         self.failed = 0
         self.failed_of_user_code = 0
@@ -113,23 +117,25 @@ class Job(SqliteFrontier):
         self._refuse_other_spider(known.get("spider"))
         self._callbacks = set(self.recall_all(CALLBACK))
         self._refuse_missing_callbacks()
-        boot = _boot_id()
-        self.machine_died = "ended" not in known and known.get("boot", boot) != boot
         failed = self.store.rows("SELECT count(*), coalesce(sum(of_user_code), 0) FROM failures")
         self.failed, self.failed_of_user_code = failed[0]
         self.done_before = self.counts["done"]
-        settings = _shown(self._settings)
-        if "spider" in known:
+        counts = f"{self.done_before:,} done, {self.pending:,} pending, {self.failed:,} failed"
+        self.is_resumed, self.resuming = "spider" in known, f"resuming: {counts}"
+        if self.is_resumed:
             logger.info("%s", self.resuming)
-            _tell_changes(known, settings)
-        runs = int(known.get("runs", 0)) + 1
-        now = str(self._clock.now())
+            _tell_changes(known, _shown(self._settings))
+        self._note_run(known)
+
+    def _note_run(self, known: Mapping[str, str]) -> None:
+        boot, now = _boot_id(), str(self._clock.now())
+        self.machine_died = "ended" not in known and known.get("boot", boot) != boot
         for name, value in {
             "spider": self._spider.name,
             "version": __version__,
-            "settings": settings,
+            "settings": _shown(self._settings),
             "boot": boot,
-            "runs": str(runs),
+            "runs": str(int(known.get("runs", 0)) + 1),
             "started": now,
             "first_started": known.get("first_started", now),
             "done_before": str(self.done_before),
@@ -138,13 +144,6 @@ class Job(SqliteFrontier):
             "code": _code(known, code_of(self._spider)),
         }.items():
             self.remember(JOB, name, value)
-
-    @property
-    def resuming(self) -> str:
-        """What there is to continue: "resuming: 180 done, 1,204 pending, 3 failed"."""
-        return (
-            f"resuming: {self.done_before:,} done, {self.pending:,} pending, {self.failed:,} failed"
-        )
 
     def _refuse_other_spider(self, name: str | None) -> None:
         if name is not None and name != self._spider.name:

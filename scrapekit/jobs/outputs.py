@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from scrapekit import exports
+from scrapekit.cutting import seen_through
 from scrapekit.errors import ItemError, JobError, OutputError
 from scrapekit.exports import Export, Mode, Place, Projection
 from scrapekit.exports.projection import Items
@@ -80,12 +81,7 @@ class JobExport:
         if not self._open:
             return
         self._open = False
-        try:
-            await self._finish()
-        except (OSError, sqlite3.Error) as error:
-            self._failure = self._failure or _failed(self.path, error)
-        finally:
-            await asyncio.to_thread(self._projection.close)
+        await seen_through(self._complete(), self._hurry)
         if not self._told:
             self._raise_failure()
 
@@ -102,6 +98,17 @@ class JobExport:
         if not self._open or self._failure is not None:
             return None
         return self._name, _encode(self._projection.place)
+
+    def _hurry(self) -> None:
+        self._projection.hurried = True
+
+    async def _complete(self) -> None:
+        try:
+            await self._finish()
+        except (OSError, sqlite3.Error) as error:
+            self._failure = self._failure or _failed(self.path, error)
+        finally:
+            await asyncio.to_thread(self._projection.close)
 
     async def _finish(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import ssl
@@ -16,6 +17,7 @@ from scrapekit.errors import (
     BodyTruncated,
     ConnectError,
     FetchTimeout,
+    OutOfFiles,
     ProtocolError,
     Refused,
     SiteError,
@@ -40,11 +42,16 @@ class _Failure(NamedTuple):
 _Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
 
 
-def translate(error: BaseException, url: str, settings: Settings) -> SiteError | Refused:
+def translate(
+    error: BaseException, url: str, settings: Settings
+) -> SiteError | Refused | OutOfFiles:
     """Our error for one of aiohttp's; to be raised `from` it."""
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
         return refused.refused
+    if getattr(refused or error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+        advice = "raise the limit (ulimit -n) or lower the setting concurrency"
+        return OutOfFiles(f"too many open files: {advice}", url=url)
     failure = _Failure(error, url, settings)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 

@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.crawl_site http://127.0.0.1:8000/ items.jsonl --variant def
 
-`async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads.
+`async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads. With `-job`
+the crawl is one that survives being killed.
 
 The transport is imported up front, which scrapekit does when a crawl starts: neither program's
 imports are measured.
@@ -45,14 +46,16 @@ VARIANTS: dict[str, type[Spider]] = {"async": OnTheLoop, "def": InThreads}
 
 
 def crawl(url: str, variant: str, output: Path) -> None:
-    spider = VARIANTS[variant]()
+    name, _, job = variant.partition("-")
+    spider = VARIANTS[name]()
     spider.start_urls = [url]
     settings = Settings(concurrency=CONCURRENCY, concurrency_per_origin=CONCURRENCY)
-    run(spider, settings=settings, output=str(output), overwrite=True)
+    folder = output.with_name("job") if job else None
+    run(spider, settings=settings, output=str(output), overwrite=True, job=folder)
 
 
 def main() -> None:
-    url, variant, output = arguments(__doc__, list(VARIANTS))
+    url, variant, output = arguments(__doc__, [*VARIANTS, *(f"{name}-job" for name in VARIANTS)])
     measured(lambda: crawl(url, variant, output), output)
 
 

@@ -25,9 +25,8 @@ def kill(frontier: SqliteFrontier) -> None:
 
     The lock goes with the process; the files stay as they are.
     """
-    writer, frontier._writer = frontier._writer, None
-    assert writer is not None
-    writer.finish()
+    frontier._committing._writer.finish()
+    frontier._committing._closed = True
     frontier.store.close()
     assert frontier.folder is not None
     frontier.folder.release()

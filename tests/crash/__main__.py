@@ -2,6 +2,7 @@
 
     python -m tests.crash --points 500 --formats jsonl csv sqlite
     python -m tests.crash --points 100 --at writes       the N-th write, by strace
+    python -m tests.crash --points 100 --at fresh        the N-th write of a start anew
     python -m tests.crash --points 100 --kills 20        20 kills in one crawl
 
 Prints a table. The exit code is 1 if an item was missing, there twice or torn, or if more pages
@@ -27,7 +28,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,7 @@ from typing import Final
 
 import scrapekit.transport.http  # noqa: F401  imported once, for all forks
 from scrapekit.cli import main as command_line
-from tests.crash.site import serving, take_hits
+from tests.crash.site import order_kill, serving, take_hits
 
 SPIDER: Final = Path(__file__).with_name("spider.py")
 CONCURRENCY: Final = 8
@@ -104,11 +105,17 @@ class Crawl:
         os.kill(child, signal.SIGKILL)
         return _exit_code(child) < 0
 
-    def kill_at_write(self, number: int) -> bool:
+    def kill_after_hits(self, site: str, hits: int, seconds: float) -> bool:
+        """Run it until so long after it asked for so many pages; whether it got there."""
+        child = self.start()
+        order_kill(site, child, hits, seconds)
+        return _exit_code(child) < 0
+
+    def kill_at_write(self, number: int, *more: str) -> bool:
         """Run it up to its N-th write; whether there was one."""
         trace = ["strace", "-f", "-qq", "-o", "/dev/null"]
         inject = [f"-etrace={SYSCALLS}", f"-einject={SYSCALLS}:signal=SIGKILL:when={number}"]
-        command = [*trace, *inject, sys.executable, "-m", "scrapekit", *self.command]
+        command = [*trace, *inject, sys.executable, "-m", "scrapekit", *self.command, *more]
         with (self.folder / "log").open("ab") as log:
             done = subprocess.run(command, stdout=log, stderr=log, check=False, timeout=_LIMIT_S)
         return done.returncode in (-signal.SIGKILL, 128 + signal.SIGKILL)
@@ -179,9 +186,6 @@ class Harness:
         start = time.perf_counter()
         code = crawl.finish()
         self._span = time.perf_counter() - start
-        start = time.perf_counter()
-        code = code or crawl.finish()
-        self._idle = min(self._span, time.perf_counter() - start)
         if code:
             raise SystemExit(f"the undisturbed crawl failed:\n{(crawl.folder / 'log').read_text()}")
         self._expected = {(p, n) for p in range(pages) for n in range(p % 4)}
@@ -189,13 +193,16 @@ class Harness:
         self._forget(crawl)
 
     def at_random(self, kills: int, dice: random.Random) -> None:
-        """A crawl that is killed some times at random moments, each run later than the last."""
+        """A crawl that is killed some times at random moments: most of them while pages are
+        fetched, some at any time since the start.
+        """
         crawl, killed = self._crawl(), 0
         for _ in range(kills):
-            # A run without work takes `idle`. The rest is shared out, so that most kills meet a
-            # crawl that is under way.
-            span = self._idle + 2 * (self._span - self._idle) / kills
-            killed += crawl.kill_after(dice.uniform(0.0 if kills == 1 else 0.5 * self._idle, span))
+            if kills == 1 and dice.random() < 0.2:
+                killed += crawl.kill_after(dice.uniform(0.0, self._span))
+            else:
+                hits = dice.randint(1, max(1, self._pages // kills))
+                killed += crawl.kill_after_hits(self._site, hits, dice.uniform(0.0, 0.02))
         self._judge(crawl, kills=killed, code=crawl.finish())
         self._forget(crawl)
 
@@ -207,15 +214,27 @@ class Harness:
         self._forget(crawl)
         return killed
 
+    def at_fresh(self, number: int) -> bool:
+        """A crawl that is over, and killed at the N-th write of being started anew."""
+        crawl = self._crawl()
+        code = crawl.finish()
+        killed = crawl.kill_at_write(number, "--fresh", "--yes")
+        take_hits(self._site)
+        code = code or crawl.finish()
+        # It is the old one, or the new one: a page is fetched once, or not at all.
+        self._judge(crawl, kills=int(killed), code=code, counted=False)
+        self._forget(crawl)
+        return killed
+
     def _crawl(self) -> Crawl:
         folder = self._scratch / str(next(self._numbers))
         folder.mkdir()
         take_hits(self._site)
         return Crawl(folder, self._site, self._formats)
 
-    def _judge(self, crawl: Crawl, *, kills: int, code: int) -> None:
+    def _judge(self, crawl: Crawl, *, kills: int, code: int, counted: bool = True) -> None:
         hits = take_hits(self._site)
-        again = sum(hits.values()) - self._pages
+        again = sum(hits.values()) - self._pages if counted else 0
         for name, tally in self.tally.items():
             tally.crawls += 1
             tally.kills += kills
@@ -258,7 +277,8 @@ def main() -> int:
     )
     parser.add_argument("--points", type=int, default=50, help="kills, in all crawls together")
     parser.add_argument("--kills", type=int, default=1, help="kills in one crawl")
-    parser.add_argument("--at", choices=("random", "writes"), default="random")
+    parser.add_argument("--at", choices=("random", "writes", "fresh"), default="random")
+    parser.add_argument("--growth", type=float, default=1.02, help="of the way between two writes")
     parser.add_argument("--formats", nargs="+", default=["jsonl", "csv", "sqlite"])
     parser.add_argument("--pages", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
@@ -268,7 +288,9 @@ def main() -> int:
     with serving(known.pages) as site:
         harness = Harness(site, known.formats, known.pages, scratch)
         if known.at == "writes":
-            _at_writes(harness, known.points)
+            _at_writes(harness.at_write, known.points, known.growth)
+        elif known.at == "fresh":
+            _at_writes(harness.at_fresh, known.points, known.growth)
         else:
             dice = random.Random(known.seed)
             for _ in range(-(-known.points // known.kills)):
@@ -282,13 +304,13 @@ def main() -> int:
     return 1
 
 
-def _at_writes(harness: Harness, points: int) -> None:
-    """Kill at that many writes: the first ones each, then more and more apart."""
+def _at_writes(kill: Callable[[int], bool], points: int, growth: float) -> None:
+    """Kill at that many writes: the first ones each, then `growth` times as far apart."""
     number, step = 1, 1.0
     for _ in range(points):
-        if not harness.at_write(int(number)):
+        if not kill(int(number)):
             return
-        number, step = number + int(step), step * 1.02
+        number, step = number + int(step), step * growth
 
 
 if __name__ == "__main__":

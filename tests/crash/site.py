@@ -2,21 +2,25 @@
 
     python -m tests.crash.site PAGES        prints its address; serves until its stdin is closed
 
-`/hits` gives the counts by path as JSON and begins anew.
+`/hits` gives the counts by path as JSON and begins anew. `/kill/PID/HITS/SECONDS` kills a process
+that many seconds after so many further pages were asked for.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import os
 import random
+import signal
 import subprocess
 import sys
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import ClassVar, Final
 
 LINKS: Final = 8
 _BRANCHES: Final = 4
@@ -36,6 +40,9 @@ def page(number: int, pages: int) -> bytes:
 class Site(asyncio.Protocol):
     """Answers GETs on one connection."""
 
+    order: ClassVar[list[float]] = []
+    """Whom to kill, after how many more pages, and how many seconds later."""
+
     def __init__(self, pages: dict[str, bytes], hits: Counter[str]) -> None:
         self._pages = pages
         self._hits = hits
@@ -51,14 +58,33 @@ class Site(asyncio.Protocol):
         if path == "/hits":
             body = json.dumps(self._hits).encode()
             self._hits.clear()
+        elif path.startswith("/kill/"):
+            self.order[:] = map(float, path.split("/")[2:])
+            body = b"it will be"
         else:
             self._hits[path] += 1
+            self._obey()
             body = self._pages.get(path, b"")
         status = b"200 OK" if body else b"404 Not Found"
         head = (
             b"HTTP/1.1 %b\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: %d\r\n\r\n"
         )
         self._transport.write(head % (status, len(body)) + body)
+
+    def _obey(self) -> None:
+        if not self.order:
+            return
+        self.order[1] -= 1
+        if self.order[1] <= 0:
+            victim, _, seconds = self.order
+            self.order.clear()
+            asyncio.get_running_loop().call_later(seconds, _kill, int(victim))
+
+
+def _kill(victim: int) -> None:
+    # It may be over already.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(victim, signal.SIGKILL)
 
 
 async def _serve(pages: int) -> None:
@@ -79,6 +105,12 @@ def serving(pages: int) -> Iterator[str]:
     with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         yield f"http://127.0.0.1:{process.stdout.readline().strip()}"
         process.stdin.close()
+
+
+def order_kill(address: str, victim: int, hits: int, seconds: float) -> None:
+    """Have a process killed so long after so many further pages were asked for."""
+    with urllib.request.urlopen(f"{address}/kill/{victim}/{hits}/{seconds:.6f}"):
+        pass
 
 
 def take_hits(address: str) -> Counter[str]:

@@ -784,3 +784,62 @@ async def test_it_works_from_threads(job: Path, tmp_path: Path) -> None:
     await crawl(PlainRow(), job, site(), output=file)
 
     assert sorted(numbers(file)) == sorted(ALL)
+
+
+async def test_a_page_that_failed_after_a_redirect_can_be_put_back(job: Path) -> None:
+    moved = Response(f"{HOME}/0", 301, {"Location": "/new"})
+    pages = {f"{HOME}/0": moved, f"{HOME}/new": "<title>no number</title>"}
+    await crawl(Row(), job, pages)
+    assert retry(job) == 1
+
+    await crawl(Row(), job, pages | {f"{HOME}/new": "<title>7</title>"})
+
+    assert list(items_of(job)) == [[{"n": 7}]]
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 3))
+async def test_a_cancelled_crawl_lets_go_of_its_job(job: Path, tmp_path: Path, turns: int) -> None:
+    file = tmp_path / "items.json"
+
+    async def use() -> None:
+        async with scrapekit.crawl(
+            Row(), job=job, transport=FakeTransport(site()), output=file
+        ) as run:
+            await run.wait()
+
+    task = asyncio.create_task(use())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    task.cancel()
+    await asyncio.wait({task})
+
+    report = await crawl(Row(), job, site(), output=file)
+
+    assert report.ok
+    assert sorted(item["n"] for item in json.loads(file.read_text())) == sorted(ALL)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("damage", ["cut", "zeros", "more"])
+async def test_what_the_machine_took_down_with_it_is_made_anew(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, damage: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+    async with scrapekit.crawl(
+        Texts(), job=job, transport=FakeTransport(site()), output=file, settings={"max_pages": 5}
+    ) as run:
+        await run.wait()
+    with closing(sqlite3.connect(job / "job.sqlite")) as opened:
+        opened.execute("DELETE FROM notes WHERE name = 'ended'")
+        opened.execute("UPDATE notes SET value = 'another' WHERE name = 'boot'")
+        opened.commit()
+    data = file.read_bytes()
+    half = len(data) // 2
+    file.write_bytes(
+        {"cut": data[:half], "zeros": data[:half] + bytes(half), "more": data * 2}[damage]
+    )
+
+    await crawl(Texts(), job, site(), output=file)
+
+    assert sorted(read(file)) == EXPECTED

@@ -80,6 +80,7 @@ def test_every_block_is_tested_here() -> None:
         "not run: it is what runs this",
         "run with a start URL on this machine",
         "run with a start URL on this machine, twice",
+        "run twice with a start URL on this machine",
     ]
 
 
@@ -128,6 +129,20 @@ async def test_the_cache_replays_the_first_spider(folder: Path, quotes_url: str)
         assert told in program.stderr
     assert (folder / "kept").is_dir()
     assert (folder / "quotes.jsonl").read_text(encoding="utf-8").count("\n") == 2
+
+
+async def test_the_job_is_continued_by_the_command_that_is_given(
+    folder: Path, quotes_url: str
+) -> None:
+    here = ["-a", f'start_urls=["{quotes_url}"]']
+    arguments = command("run twice with a start URL on this machine")
+    words = ("-m", "scrapekit", *arguments, *here)
+    stopped = await asyncio.to_thread(run, *words, "-s", "max_pages=1", cwd=folder)
+    program = await asyncio.to_thread(run, *words, cwd=folder)
+    assert (stopped.returncode, program.returncode) == (0, 0), program.stderr
+    assert "resuming: 1 done, " in program.stderr
+    lines = (folder / "quotes.csv").read_text(encoding="utf-8").splitlines()
+    assert lines == ["text,author", "So it goes.,Vonnegut", '"Reader, I married him.",Brontë']
 
 
 async def test_the_embedded_crawl_gives_its_items_and_a_report(

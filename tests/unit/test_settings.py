@@ -56,6 +56,7 @@ DEFAULTS: dict[str, object] = {
     "cache_mode": "replay",
     "stall_warning_s": 0.1,
     "drain_s": 10.0,
+    "durability": "process",
     "verify_tls": True,
 }
 
@@ -120,6 +121,7 @@ VALUES: dict[str, st.SearchStrategy[object]] = {
     "cache_mode": st.sampled_from(["replay", "rules"]),
     "stall_warning_s": PAUSE,
     "drain_s": PAUSE,
+    "durability": st.sampled_from(["process", "power"]),
     "verify_tls": st.booleans(),
 }
 SOME_VALUES = st.fixed_dictionaries({}, optional=VALUES)
