@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapekit.failure import Failure
-from scrapekit.frontier.pages import Page
 from scrapekit.messages import Request
+
+if TYPE_CHECKING:
+    # Its records are made of what is told here.
+    from scrapekit.frontier.pages import Page
 
 
 @dataclass(slots=True, eq=False)
