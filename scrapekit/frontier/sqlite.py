@@ -162,7 +162,7 @@ class SqliteFrontier:
         self.counts["pending"] -= 1
         self._leased += 1
         self._held.add(waiting.number)
-        return KeptLease(waiting.request, origin, waiting.tries, waiting.number)
+        return KeptLease(waiting.request, origin, waiting.tries, number=waiting.number)
 
     def has_seen(self, url: str) -> bool:
         return signed(urls.fingerprint(url)) in self._seen

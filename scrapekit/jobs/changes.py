@@ -7,14 +7,13 @@ its page, then and now, or if it has at least half of its fields in common with 
 
 from __future__ import annotations
 
+import json
 from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import xxhash
-
-from scrapekit.items import encode_value
 
 Change = Literal["new", "changed", "same", "gone"]
 Item = Mapping[str, Any]
@@ -181,7 +180,8 @@ def _hash(value: object) -> int:
     try:
         encoded = _in_order.encode(value)
     except (OverflowError, UnicodeEncodeError):
-        encoded = encode_value(value)
+        # Huge integers and lone surrogates, which the standard library knows.
+        encoded = json.dumps(value, sort_keys=True).encode()
     return xxhash.xxh3_64_intdigest(encoded)
 
 
