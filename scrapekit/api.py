@@ -28,10 +28,10 @@ from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
 from scrapekit.importing import being_imported
-from scrapekit.jobs import Job, job_exports
+from scrapekit.jobs import Job, Since, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import CacheCounts, JobCounts, Report
+from scrapekit.report import CacheCounts, ChangeCounts, JobCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
@@ -70,6 +70,7 @@ class Crawl:
         make_engine: Callable[[Observer, HandOver | None], Engine],
         iterated: bool,
         cache: CacheCounts | None = None,
+        since: ChangeCounts | None = None,
         job: Job | None = None,
     ) -> None:
         self.job = job
@@ -81,6 +82,7 @@ class Crawl:
         self._make_engine = make_engine
         self._iterated = iterated
         self._cache = cache
+        self._since = since
         self._stats = Stats()
         self._batch: deque[Any] = deque()
         self._iterating = False
@@ -106,6 +108,8 @@ class Crawl:
             report.reason = self._engine.reason or report.reason
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
+        if self._since is not None:
+            report.since = msgspec.structs.replace(self._since)
         if self.job is not None:
             report.job = self.job.counts_now
         return report
@@ -283,6 +287,7 @@ def crawl(
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
     job: Output | None = None,
+    since: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -296,9 +301,12 @@ def crawl(
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `job` is a folder that makes
     the crawl survive being killed: the same call continues it, and outputs that it wrote are
-    continued. `executor` runs the process lane, as the setting of that name does. `cookies` are
-    those of an earlier crawl. Crawls on one loop that are given the same `shared_limits` keep each
-    origin's limits together. The others take the place of a part: see their protocols.
+    continued. `since` is the folder of an earlier job, which this crawl is compared with: what is
+    unchanged isn't parsed again, and items are dicts with a field `_change`, which is "new",
+    "changed", "same" or "gone". `executor` runs the process lane, as the setting of that name does.
+    `cookies` are those of an earlier crawl. Crawls on one loop that are given the same
+    `shared_limits` keep each origin's limits together. The others take the place of a part: see
+    their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
@@ -309,6 +317,7 @@ def crawl(
         pipeline=pipeline,
         observers=observers,
         job=job,
+        since=since,
         frontier=frontier,
         transport=transport,
         clock=clock,
@@ -430,6 +439,7 @@ def prepare(
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
     job: Output | None = None,
+    since: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -459,6 +469,7 @@ def prepare(
         opened = [exports.open_spec(spec, mode=mode) for spec, mode in outputs]
     if settings.csv_safe:
         exports.escape_formulas(opened)
+    earlier = _since(since, job, spider, settings)
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
         engine = Engine(
@@ -473,6 +484,7 @@ def prepare(
             hand_over=hand_over,
             executor=executor,
             shared_limits=shared_limits,
+            since=earlier,
         )
         engine.cookies.restore(kept_cookies)
         return engine
@@ -484,6 +496,7 @@ def prepare(
         make_engine=make_engine,
         iterated=iterated,
         cache=cache.counts if cache else None,
+        since=earlier.counts if earlier else None,
         job=kept,
     )
 
@@ -492,6 +505,15 @@ def _check_spider(spider: object) -> None:
     if not isinstance(spider, Spider):
         hint = f"; write {spider.__name__}()" if isinstance(spider, type) else ""
         raise SpiderError(f"{spider!r} is no Spider instance{hint}")
+
+
+def _since(
+    since: Output | None, job: Output | None, spider: Spider, settings: Settings
+) -> Since | None:
+    if since is None:
+        return None
+    own = Path(job) if job is not None else None
+    return Since(Path(since), spider, key=settings.item_key, job=own)
 
 
 def _caching(settings: Settings, transport: Transport | None, clock: Clock) -> CachingTransport:

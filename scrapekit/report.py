@@ -86,6 +86,21 @@ class OriginLimit(msgspec.Struct, kw_only=True):
     """What it was that set `concurrency`."""
 
 
+class ChangeCounts(msgspec.Struct, kw_only=True):
+    """What has changed since an earlier job."""
+
+    pages: int = 0
+    """Pages that are as they were, and so weren't parsed."""
+    new: int = 0
+    changed: int = 0
+    same: int = 0
+    gone: int = 0
+    unknown: int = 0
+    """Old items of pages that could not be had: they may be gone or not."""
+    complete: bool = False
+    """Whether the crawl came to its end: only then is it known what is gone."""
+
+
 class JobCounts(msgspec.Struct, kw_only=True):
     """What a job has come to, in all its runs."""
 
@@ -137,6 +152,8 @@ class Report(msgspec.Struct, kw_only=True):
     the crawl runs."""
     advice: list[str] = []
     """Which callback another lane would serve better; see `scrapekit.advice`."""
+    since: ChangeCounts | None = None
+    """What has changed since an earlier job, if it was compared with one."""
     cache: CacheCounts | None = None
     """What the cache did, if there is one."""
     job: JobCounts | None = None
@@ -210,6 +227,8 @@ def _fetch_lines(report: Report) -> Iterator[str]:
     if report.statuses:
         statuses = _tally(report.statuses)
         yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
+    if report.since is not None:
+        yield f"  since      {_since(report.since)}"
     if report.cache is not None:
         yield f"  cache      {_cache(report.cache)}"
     for title, tally in (
@@ -276,6 +295,15 @@ def _profile_row(duration_s: float, cost: CallbackCost) -> tuple[str, ...]:
 
 def _tally(counts: Mapping[int, int] | Mapping[str, int] | Mapping[str, float]) -> str:
     return ", ".join(f"{printable(str(name), 80)}: {count:,}" for name, count in counts.items())
+
+
+def _since(since: ChangeCounts) -> str:
+    gone = f"{since.gone:,} gone" if since.complete else "gone ones not known: it ended early"
+    unknown = f", {since.unknown:,} of pages that failed" if since.unknown else ""
+    return (
+        f"{_count(since.pages, 'page')} unchanged; items: {since.new:,} new, "
+        f"{since.changed:,} changed, {since.same:,} same, {gone}{unknown}"
+    )
 
 
 def _cache(cache: CacheCounts) -> str:

@@ -118,6 +118,12 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
         "command continues it, and the files of -o with it",
     )
     group.add_argument(
+        "--since",
+        metavar="DIR",
+        help="compare with the finished job in DIR: unchanged pages aren't parsed again, and "
+        "each item says in its field _change whether it is new, changed, same or gone",
+    )
+    group.add_argument(
         "--fresh", action="store_true", help="throw away what DIR holds, and start anew"
     )
     group.add_argument("--yes", action="store_true", help="don't ask before --fresh does so")
@@ -265,7 +271,14 @@ def _prepare(arguments: argparse.Namespace) -> Crawl:
     assignments = [*arguments.settings, *_cache_of(arguments)]
     settings = api.merge_settings(spider, project=True, assignments=assignments)
     outputs = [(spec, _mode(mode, arguments)) for spec, mode in arguments.outputs]
-    return api.prepare(spider, settings, outputs=outputs, job=arguments.job, iterated=False)
+    return api.prepare(
+        spider,
+        settings,
+        outputs=outputs,
+        job=arguments.job,
+        since=arguments.since,
+        iterated=False,
+    )
 
 
 def _cache_of(arguments: argparse.Namespace) -> list[str]:
