@@ -64,8 +64,13 @@ def body_hash(response: Response) -> str:
 
 def identity(asked: Request) -> str:
     """What tells whether a page was asked for before, by the same request, for the same callback:
-    whatever may make a difference to the answer, or to what the callback makes of it.
+    whatever may make a difference to the answer, or to what the callback makes of it. "" if there
+    is something in `meta` that has no JSON form: no job has that.
     """
+    try:
+        meta = encode_value(dict(asked.meta)).decode() if asked.meta else ""
+    except TypeError:
+        return ""
     parts = (
         asked.method,
         asked.url,
@@ -74,7 +79,7 @@ def identity(asked: Request) -> str:
         sorted(asked.cookies.items()),
         asked.session,
         asked.callback or "parse",
-        encode_value(dict(asked.meta)).decode() if asked.meta else "",
+        meta,
     )
     return hashlib.blake2b(encode_value(parts), digest_size=16).hexdigest()
 

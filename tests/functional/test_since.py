@@ -331,6 +331,59 @@ async def test_a_killed_crawl_goes_on_and_marks_each_item_once(
     assert sorted((i["title"], i["_change"]) for i in found) == sorted(expected.items())
 
 
+async def test_a_finished_crawl_that_is_run_again_tells_nothing_twice(tmp_path: Path) -> None:
+    async with Site({"/": links("/a", "/b"), "/a": "<h1>A</h1>", "/b": "<h1>B</h1>"}) as site:
+        await run(site, tmp_path, "one")
+        site.pages["/"] = "<h1>Home</h1>"
+        output = str(tmp_path / "two.jsonl")
+        options = {"since": tmp_path / "one", "output": output}
+        items, _ = await run(site, tmp_path, "two", **options)
+        again, report = await run(site, tmp_path, "two", **options)
+    assert marks(items) == {"Home": "new", "A": "gone", "B": "gone"}
+    assert again == []
+    assert counts(report).gone == 0
+    written = [json.loads(line) for line in Path(output).read_text().splitlines()]
+    assert marks(written) == marks(items)
+    assert len(written) == 3
+
+
+async def test_meta_that_no_job_could_keep_is_nothing_known(tmp_path: Path) -> None:
+    class Objects(Spider):
+        meta: object = None
+
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request(url, meta={"it": self.meta})
+
+        async def parse(self, response: Response) -> dict[str, Any]:
+            return {"a": 1}
+
+    async with Site({"/": "<p>"}) as site:
+        url = site.url()
+        await run(site, tmp_path, "one", spider=Objects())
+        spider = Objects()
+        spider.meta = object()
+        items, report = await crawled(spider, since=tmp_path / "one")
+    assert items == [{"a": 1, "_change": "same"}]
+    assert counts(report).pages == 0
+    assert report.ok
+
+
+async def test_sitemaps_are_read_again_whatever_they_say(tmp_path: Path) -> None:
+    class Mapped(Shop):
+        start_urls = ()
+        name = "mapped"
+
+    async with Site({"/a": "<h1>A</h1>"}) as site:
+        listed = f"<urlset><url><loc>{site.url('/a')}</loc></url></urlset>"
+        site.pages["/map.xml"] = tagged(listed, '"map"')
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        await run(site, tmp_path, "one", spider=first)
+        items, _ = await run(site, tmp_path, "two", spider=second, since=tmp_path / "one")
+    assert marks(items) == {"A": "same"}
+    assert "If-None-Match" not in site.requests[-2].headers
+
+
 async def test_a_conditional_request_of_the_users_own_is_left_alone(tmp_path: Path) -> None:
     class Asking(Spider):
         async def start(self) -> AsyncIterator[Request]:
