@@ -267,9 +267,7 @@ class Engine:
             self._limit_time()
             async with self._tasks:
                 self._tasks.start_soon(self._feed)
-            if self.reason is None:
-                async for outcome in self._recrawl.gone():
-                    await self._delivery.deliver(outcome)
+            await self._tell_gone()
         except ExceptionGroup as group:
             self.reason = "failed"
             broken = group.exceptions[0] if len(group.exceptions) == 1 else group
@@ -281,6 +279,16 @@ class Engine:
                     timer.cancel()
         self.reason = self.reason or "finished"
         return broken
+
+    async def _tell_gone(self) -> None:
+        """After the last page: what an earlier job had, and this crawl hasn't met again."""
+        if self.reason is not None:
+            return
+        try:
+            async for outcome in self._recrawl.gone():
+                await self._delivery.deliver(outcome)
+        except JobError as error:
+            self._job_broke(error)
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more; finish what is in flight, but cut it short after `drain_s`."""

@@ -51,10 +51,16 @@ def page(response: Response, results: Sequence[Any]) -> Page:
     return Page(
         response.url,
         body_hash(response),
-        response.headers.get("ETag", ""),
-        response.headers.get("Last-Modified", ""),
+        validator(response, "ETag"),
+        validator(response, "Last-Modified"),
         zlib.compress(msgspec.json.encode(requests), 1),
     )
+
+
+def validator(response: Response, name: str) -> str:
+    """A header that a later request can ask by; "" if it can't be sent back as it came."""
+    value = response.headers.get(name, "")
+    return value if value.isascii() and value.isprintable() else ""
 
 
 def body_hash(response: Response) -> str:

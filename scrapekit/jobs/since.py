@@ -108,7 +108,7 @@ class Since:
         if known is None or known.u != request.url or not _OWN_BUSINESS.isdisjoint(own):
             return {}
         asked = {"If-None-Match": known.e, "If-Modified-Since": known.l}
-        return {n: v for n, v in asked.items() if v and v.isascii() and v.isprintable()}
+        return {name: value for name, value in asked.items() if value}
 
     def unchanged(self, request: Request, response: Response) -> Unchanged | None:
         """What is known of a page, if it is as it was."""
@@ -117,10 +117,9 @@ class Since:
             return None
         if response.status != 304 and known.h != pages.body_hash(response):
             return None
-        headers = response.headers
-        page = msgspec.structs.replace(
-            known, e=headers.get("ETag", known.e), l=headers.get("Last-Modified", known.l)
-        )
+        tag = pages.validator(response, "ETag") or known.e
+        date = pages.validator(response, "Last-Modified") or known.l
+        page = msgspec.structs.replace(known, e=tag, l=date)
         return Unchanged(page, known.requests, self._earlier.items(known.p))
 
     def mark(self, outcome: Outcome, kept: Unchanged | None) -> None:

@@ -16,6 +16,7 @@ from scrapekit import Request, Response, Spider
 from scrapekit.errors import JobError
 from scrapekit.jobs.diff import differences
 from scrapekit.report import ChangeCounts, Report
+from scrapekit.testing import FakeTransport
 from tests.functional.cli import PAGES, Called, scrapekit, started
 from tests.functional.site import Handler, Pages, Site, answer, crawled, links, redirect
 
@@ -366,6 +367,18 @@ async def test_meta_that_no_job_could_keep_is_nothing_known(tmp_path: Path) -> N
     assert items == [{"a": 1, "_change": "same"}]
     assert counts(report).pages == 0
     assert report.ok
+
+
+async def test_an_etag_that_cant_be_sent_back_is_forgotten(tmp_path: Path) -> None:
+    url = "http://a.test/"
+    headers = {"ETag": '"\udcff"', "Last-Modified": "\x07"}
+    page = Response(url, 200, headers, b"<h1>A</h1>")
+    web = FakeTransport({url: page})
+    options = {"transport": web, "settings": {"item_key": ["title"]}}
+    await crawled(Shop(start_urls=[url]), job=tmp_path / "one", **options)
+    _, report = await crawled(Shop(start_urls=[url]), since=tmp_path / "one", **options)
+    assert counts(report).pages == 1
+    assert not web.requests[-1].headers
 
 
 async def test_sitemaps_are_read_again_whatever_they_say(tmp_path: Path) -> None:
