@@ -144,8 +144,17 @@ class Store:
         """Keep a group of changes, as a whole. Raises JobError if that can't be done."""
         try:
             self._apply(group)
-            self._look_for_file()
         except (sqlite3.Error, OSError) as error:
+            raise broken(self.path, error) from error
+
+    def look_for_file(self) -> None:
+        """Raise JobError if the database isn't where it was: SQLite writes on happily into a file
+        that was deleted.
+        """
+        try:
+            if self.path.stat().st_ino != self._inode:
+                raise FileNotFoundError(2, "the file was replaced by another one")
+        except OSError as error:
             raise broken(self.path, error) from error
 
     def known(self, fingerprints: Sequence[int]) -> list[int]:
@@ -252,11 +261,6 @@ class Store:
 
     def _insert(self, columns: Sequence[str | None]) -> None:
         self._writing.execute("INSERT INTO groups VALUES (?, ?, ?, ?, ?, ?, ?)", columns)
-
-    def _look_for_file(self) -> None:
-        # SQLite writes on happily into a file that was deleted.
-        if self.path.stat().st_ino != self._inode:
-            raise FileNotFoundError(2, "the file was replaced by another one")
 
     def _load(
         self, sql: str, origin: int, after: Key, held: Iterable[int], limit: int

@@ -50,6 +50,8 @@ class Writer:
         self._thread.join()
 
     def _serve(self) -> None:
+        # Whoever lets go of Python's lock here gets it back late if the loop computes: so there is
+        # as little as possible between a group's coming and the news that it is kept.
         while (group := self._queue.get()) is not None:
             if self._failure is None:
                 try:
@@ -59,10 +61,10 @@ class Writer:
             # The loop may be closed: then nobody waits any more.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._settled, group, self._failure)
+            if self._follower is not None and self._failure is None and group.items:
+                self._follower.follow(group.items)
 
     def _keep(self, group: Group) -> None:
         if self._follower is not None:
             group.notes.update(self._follower.places())
         self._store.apply(group)
-        if self._follower is not None and group.items:
-            self._follower.follow(group.items)

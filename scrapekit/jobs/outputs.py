@@ -38,6 +38,7 @@ class JobExport:
         self._failure: OutputError | None = None
         self._told = False
         self._open = False
+        self._closing = False
 
     def __repr__(self) -> str:
         return f"<JobExport to {self.path}, {self.count} items>"
@@ -78,9 +79,9 @@ class JobExport:
         self._raise_failure()
 
     async def aclose(self) -> None:
-        if not self._open:
+        if not self._open or self._closing:
             return
-        self._open = False
+        self._closing = True
         await seen_through(self._complete(), self._hurry)
         if not self._told:
             self._raise_failure()
@@ -108,6 +109,7 @@ class JobExport:
         except (OSError, sqlite3.Error) as error:
             self._failure = self._failure or _failed(self.path, error)
         finally:
+            self._open = False
             await asyncio.to_thread(self._projection.close)
 
     async def _finish(self) -> None:

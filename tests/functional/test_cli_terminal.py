@@ -126,3 +126,18 @@ async def test_items_on_the_same_terminal_leave_no_room_for_a_live_line(
     assert told.code == 0
     assert seen.startswith('{"title":"Home"}\r\npages: finished after')
     assert "\x1b" not in seen
+
+
+async def test_a_job_says_what_it_resumes_above_the_live_line(
+    tmp_path: Path, terminal: Terminal
+) -> None:
+    (tmp_path / "pages.py").write_text(PAGES)
+    device = terminal.device
+    async with Site({"/": f"<h1>1</h1>{links('/two')}", "/two": "<h1>2</h1>"}) as site:
+        words = ("crawl", "pages.py", "-a", f"start_urls={site.url()}", "--job", "job")
+        for more in (("-s", "max_pages=1"), ()):
+            async with started(tmp_path, *words, *more, stdout=device, stderr=device) as program:
+                await program.end()
+        terminal.let_go()
+        seen = await terminal.rest()
+    assert seen.count("resuming: 1 done, 1 pending, 0 failed\r\n") == 1
