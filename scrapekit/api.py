@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import anyio
 import msgspec
@@ -28,10 +28,10 @@ from scrapekit.frontier.base import Frontier
 from scrapekit.frontier.memory import MemoryFrontier
 from scrapekit.guard import public_headers
 from scrapekit.importing import being_imported
-from scrapekit.jobs import Job, job_exports
+from scrapekit.jobs import Job, Since, job_exports
 from scrapekit.logs import LogObserver, logger
 from scrapekit.pipeline import Stage
-from scrapekit.report import JobCounts, Report
+from scrapekit.report import CacheCounts, ChangeCounts, JobCounts, Report
 from scrapekit.settings import Settings
 from scrapekit.shelf import Shelf
 from scrapekit.signals import interrupts
@@ -39,6 +39,9 @@ from scrapekit.spider import Spider
 from scrapekit.standing import SharedLimits
 from scrapekit.stats import Stats
 from scrapekit.transport.base import Transport
+
+if TYPE_CHECKING:
+    from scrapekit.transport.cache import CachingTransport
 
 Output = str | os.PathLike[str]
 SomeSettings = Settings | Mapping[str, Any]
@@ -66,6 +69,8 @@ class Crawl:
         clock: Clock,
         make_engine: Callable[[Observer, HandOver | None], Engine],
         iterated: bool,
+        cache: CacheCounts | None = None,
+        since: ChangeCounts | None = None,
         job: Job | None = None,
     ) -> None:
         self.job = job
@@ -76,6 +81,8 @@ class Crawl:
         self._clock = clock
         self._make_engine = make_engine
         self._iterated = iterated
+        self._cache = cache
+        self._since = since
         self._stats = Stats()
         self._batch: deque[Any] = deque()
         self._iterating = False
@@ -99,6 +106,10 @@ class Crawl:
             # Too much to look at for whoever asks again and again how far the crawl is.
             report.origins = self._engine.origin_limits() if self._engine.closing else []
             report.reason = self._engine.reason or report.reason
+        if self._cache is not None:
+            report.cache = msgspec.structs.replace(self._cache)
+        if self._since is not None:
+            report.since = msgspec.structs.replace(self._since)
         if self.job is not None:
             report.job = self.job.counts_now
         return report
@@ -276,6 +287,7 @@ def crawl(
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
     job: Output | None = None,
+    since: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -289,9 +301,12 @@ def crawl(
     that exists and isn't empty is refused unless `overwrite` or `append`. `pipeline` takes the
     place of the spider's own. `observers` are called with every event. `job` is a folder that makes
     the crawl survive being killed: the same call continues it, and outputs that it wrote are
-    continued. `executor` runs the process lane, as the setting of that name does. `cookies` are
-    those of an earlier crawl. Crawls on one loop that are given the same `shared_limits` keep each
-    origin's limits together. The others take the place of a part: see their protocols.
+    continued. `since` is the folder of an earlier job, which this crawl is compared with: what is
+    unchanged isn't parsed again, and items are dicts with a field `_change`, which is "new",
+    "changed", "same" or "gone". `executor` runs the process lane, as the setting of that name does.
+    `cookies` are those of an earlier crawl. Crawls on one loop that are given the same
+    `shared_limits` keep each origin's limits together. The others take the place of a part: see
+    their protocols.
 
     Raises UsageError here for wrong arguments; entering the block raises the rest.
     """
@@ -302,6 +317,7 @@ def crawl(
         pipeline=pipeline,
         observers=observers,
         job=job,
+        since=since,
         frontier=frontier,
         transport=transport,
         clock=clock,
@@ -423,6 +439,7 @@ def prepare(
     pipeline: Sequence[Stage] | None = None,
     observers: Iterable[Observer] = (),
     job: Output | None = None,
+    since: Output | None = None,
     frontier: Frontier | None = None,
     transport: Transport | None = None,
     clock: Clock | None = None,
@@ -441,6 +458,7 @@ def prepare(
     _check_not_in_worker()
     kept_cookies = Jars.checked(cookies or {})
     clock = clock or SystemClock()
+    cache = _caching(settings, transport, clock) if settings.cache is not None else None
     kept: Job | None = None
     if job is not None:
         if frontier is not None:
@@ -451,13 +469,14 @@ def prepare(
         opened = [exports.open_spec(spec, mode=mode) for spec, mode in outputs]
     if settings.csv_safe:
         exports.escape_formulas(opened)
+    earlier = _since(since, job, spider, settings)
 
     def make_engine(stats: Observer, hand_over: HandOver | None) -> Engine:
         engine = Engine(
             spider,
             settings,
             frontier=frontier or MemoryFrontier(),
-            transport=transport or _http(settings),
+            transport=cache or transport or _http(settings),
             clock=clock,
             pipeline=spider.pipeline if pipeline is None else pipeline,
             exports=opened,
@@ -465,12 +484,20 @@ def prepare(
             hand_over=hand_over,
             executor=executor,
             shared_limits=shared_limits,
+            since=earlier,
         )
         engine.cookies.restore(kept_cookies)
         return engine
 
     return Crawl(
-        spider, settings, clock=clock, make_engine=make_engine, iterated=iterated, job=kept
+        spider,
+        settings,
+        clock=clock,
+        make_engine=make_engine,
+        iterated=iterated,
+        cache=cache.counts if cache else None,
+        since=earlier.counts if earlier else None,
+        job=kept,
     )
 
 
@@ -478,6 +505,21 @@ def _check_spider(spider: object) -> None:
     if not isinstance(spider, Spider):
         hint = f"; write {spider.__name__}()" if isinstance(spider, type) else ""
         raise SpiderError(f"{spider!r} is no Spider instance{hint}")
+
+
+def _since(
+    since: Output | None, job: Output | None, spider: Spider, settings: Settings
+) -> Since | None:
+    if since is None:
+        return None
+    own = Path(job) if job is not None else None
+    return Since(Path(since), spider, key=settings.item_key, job=own)
+
+
+def _caching(settings: Settings, transport: Transport | None, clock: Clock) -> CachingTransport:
+    from scrapekit.transport.cache import CachingTransport
+
+    return CachingTransport(transport or _http(settings), settings, clock)
 
 
 def _http(settings: Settings) -> Transport:

@@ -28,6 +28,8 @@ class Errand:
     hop: Hop
     tries: int = 1
     began: float = 0.0
+    sent: bool = True
+    """Whether a request was made in this turn, or a cache had the answer."""
 
     @property
     def turn(self) -> str:

@@ -41,6 +41,8 @@ from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Hop, Lease
 from scrapekit.guard import Scope
+from scrapekit.jobs.recrawl import Recrawl
+from scrapekit.jobs.since import Since, Unchanged
 from scrapekit.lanes import Lanes
 from scrapekit.lanes.given import make_executor
 from scrapekit.lanes.processes import ProcessLane
@@ -100,6 +102,7 @@ class Engine:
         hand_over: HandOver | None = None,
         executor: Executor | None = None,
         shared_limits: SharedLimits | None = None,
+        since: Since | None = None,
     ) -> None:
         self.spider = spider
         self.settings = settings
@@ -110,6 +113,7 @@ class Engine:
         given = settings.executor
         self._executor = executor or (None if isinstance(given, str) else given)
         self._named: Executor | None = None
+        self._recrawl = Recrawl(frontier, since)
         self._workers = 0
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
@@ -153,6 +157,7 @@ class Engine:
             robots=self._robots if settings.obey_robots else None,
             traps=self._traps,
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
+            conditions=self._recrawl.conditions,
         )
         self._errands = Errands(
             self._fetcher,
@@ -178,7 +183,11 @@ class Engine:
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(
-            settings, self._scope, self._pipeline, self._tell, keep_items=frontier.keeps
+            settings,
+            self._scope,
+            self._pipeline,
+            self._tell,
+            keep_items=frontier.keeps or since is not None,
         )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
 
@@ -192,7 +201,7 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response, failed = lease.request, None, None
+        request, response, failed, kept = lease.request, None, None, None
         with self._budget.account() as account:
             try:
                 answer = await self._fetcher.fetch(lease, account)
@@ -200,11 +209,13 @@ class Engine:
                     await self._scheduler.forward(lease, answer)
                     return
                 response = answer
-                self._check_status(response)
+                kept = self._recrawl.unchanged(request, response)
+                self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
-                results = await self._results(request, response)
+                results = await self._results(request, response, kept)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
+                self._recrawl.refused(request, refusal)
                 results = []
             except Exception as error:
                 due = self._retry_at(lease, error, response)
@@ -212,7 +223,10 @@ class Engine:
                     await self._scheduler.postpone(lease, due)
                     return
                 failed, results = await self._fail(lease, error, response)
+                results = [*results, *self._recrawl.failed(request, failed)]
             outcome = await self._outcomes.make(lease, response, results, failed)
+            if not self._sitemaps.takes(request):
+                self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
                 self._keep_cookies()
                 is_page = response is not None and not self._sitemaps.takes(request)
@@ -254,6 +268,7 @@ class Engine:
             self._limit_time()
             async with self._tasks:
                 self._tasks.start_soon(self._feed)
+            await self._tell_gone()
         except ExceptionGroup as group:
             self.reason = "failed"
             broken = group.exceptions[0] if len(group.exceptions) == 1 else group
@@ -265,6 +280,16 @@ class Engine:
                     timer.cancel()
         self.reason = self.reason or "finished"
         return broken
+
+    async def _tell_gone(self) -> None:
+        """After the last page: what an earlier job had, and this crawl hasn't met again."""
+        if self.reason is not None:
+            return
+        try:
+            async for outcome in self._recrawl.gone():
+                await self._delivery.deliver(outcome)
+        except JobError as error:
+            self._job_broke(error)
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more; finish what is in flight, but cut it short after `drain_s`."""
@@ -339,6 +364,8 @@ class Engine:
                 SpiderRef.of(self.spider)
             stack.push_async_callback(self._frontier.aclose)
             await self._frontier.open()
+            stack.callback(self._recrawl.close)
+            await self._recrawl.open()
             await self._delivery.check()
             span = lifespan_of(self.spider)
             with contained("lifespan()"):
@@ -549,7 +576,13 @@ class Engine:
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
 
-    async def _results(self, request: Request, response: Response) -> list[Any]:
+    async def _results(
+        self, request: Request, response: Response, kept: Unchanged | None
+    ) -> list[Any]:
+        """What the callback makes of a page, or has made of it when it was the same."""
+        if kept is not None:
+            reach = response.reach
+            return [r.at_depth(r.depth, min(r.reach, reach)) for r in kept.requests]
         if self._sitemaps.takes(request):
             self._sitemaps.take(response)
             return []
@@ -558,14 +591,15 @@ class Engine:
     def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
         self._tell.failed(failure(error, "fetch", request=request))
 
-    def _check_status(self, response: Response) -> None:
-        accepted = accepts(response.status, self.settings)
+    def _check_status(self, response: Response, *, is_known: bool = False) -> None:
+        accepted = is_known or accepts(response.status, self.settings)
         is_page = accepted and not self._sitemaps.takes(response.request)
         self._tell.fetched(response, accepted=is_page)
         if not accepted:
             raise bad_status(response)
         self._retries.came(response)
-        if self._traps is not None and response.request.unique and response.request.depth:
+        looked_at = not is_known and response.request.unique and response.request.depth
+        if self._traps is not None and looked_at:
             self._traps.came(response.url, response.body)
 
     def _unknown(self, origin: str) -> bool:

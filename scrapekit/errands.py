@@ -88,6 +88,7 @@ class Errands:
         """Make the request; the hop that it is redirected to, or None if all is read."""
         with self._budget.account() as account:
             response, elapsed_s = await self._fetcher.ask(errand.hop, account, measured=False)
+            errand.sent = response.cached != "hit"
         if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:
             try:
                 return self._fetcher.next_hop(errand.hop, response, elapsed_s, robots.MAX_REDIRECTS)

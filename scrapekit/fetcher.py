@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from scrapekit import guard, retry
@@ -45,7 +45,8 @@ class Fetcher:
 
     `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `lag_s()` is how long, all in all, the event loop has kept others waiting so far. `traps` and
-    `robots` are asked before a request is made, unless they are None.
+    `robots` are asked before a request is made, unless they are None. `conditions(request)` are
+    headers that ask whether a page is as it was: a 304 is an answer then.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class Fetcher:
         robots: RobotsBook | None = None,
         traps: Traps | None = None,
         lag_s: Callable[[], float] = lambda: 0.0,
+        conditions: Callable[[Request], Mapping[str, str]] = lambda _: {},
     ) -> None:
         self._reach = Reach(settings)
         self._sender = Sender(Guarded(transport, self._reach), settings, clock)
@@ -71,6 +73,7 @@ class Fetcher:
         self._robots = robots
         self._traps = traps
         self._lag_s = lag_s
+        self._conditions = conditions
         self._claims: dict[_Name, _Name] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
         self._claimed: dict[_Name, list[_Name]] = {}
@@ -94,7 +97,8 @@ class Fetcher:
         hop = lease.hop or Hop(lease.request)
         self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
         lease.sent = True
-        response, elapsed_s = await self.ask(hop, account)
+        response, elapsed_s = await self.ask(self._conditional(hop), account)
+        lease.sent = response.cached != "hit"
         location = response.headers.get("Location")
         if response.status not in guard.REDIRECTS or location is None:
             return self._as_of(response, lease.request, elapsed_s, hop)
@@ -104,6 +108,13 @@ class Fetcher:
         if following.request.url != first.url and first.method == "GET" and first.unique:
             self._check_duplicate((first.session, following.request.url), _name(first))
         return following
+
+    def _conditional(self, hop: Hop) -> Hop:
+        """The first hop of a page that is known, asking whether that has changed."""
+        conditions = self._conditions(hop.request) if not hop.passed else {}
+        if not conditions:
+            return hop
+        return Hop(hop.request.replace(headers={**hop.request.headers, **conditions}))
 
     def next_hop(self, hop: Hop, response: Response, elapsed_s: float, limit: int) -> Hop:
         """Where a redirect leads. Raises RedirectError, also for one that passes the limit or comes
@@ -136,6 +147,7 @@ class Fetcher:
             redirects=hop.passed,
             address=response.address,
             anomalies=response.anomalies,
+            cached=response.cached,
             reach=self._after(hop, response),
         )
 
@@ -156,6 +168,8 @@ class Fetcher:
             self._note_trouble(hop.origin, number, retry.overload_sign(error))
             raise
         elapsed_s = self._clock.now() - began
+        if response.cached == "hit":
+            return response, hop.elapsed_s + elapsed_s
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
             rests = "Retry-After" in response.headers
             self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)

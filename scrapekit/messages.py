@@ -21,6 +21,10 @@ from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageErro
 Callback = Callable[..., Any] | str
 """What `callback=` takes: a method of the spider, its name, or a module-level function."""
 
+Cached = Literal["", "hit", "revalidated"]
+"""What a cache did for a response: nothing; all of it, without asking the site; all but asking the
+site whether it still holds."""
+
 _FORM: Final = "application/x-www-form-urlencoded"
 _JSON: Final = "application/json"
 _FIELDS: Final = (
@@ -445,6 +449,7 @@ class Response:
         "address",
         "anomalies",
         "body",
+        "cached",
         "elapsed_s",
         "headers",
         "reach",
@@ -464,6 +469,7 @@ class Response:
         *,
         elapsed_s: float = 0.0,
         redirects: tuple[str, ...] = (),
+        cached: Cached = "",
         address: str = "",
         reach: int = ANYWHERE,
         anomalies: tuple[str, ...] = (),
@@ -485,6 +491,8 @@ class Response:
         """Seconds from sending the request to the end of the body, redirects included."""
         self.redirects = redirects
         """The URLs that redirected, first to last."""
+        self.cached: Cached = cached
+        """"hit": from the cache alone; "revalidated": the site says that it holds; else ""."""
         self.address = address
         """The IP address it came from; "" if that isn't known, as behind a proxy."""
         self.reach = reach
@@ -501,8 +509,8 @@ class Response:
     def __reduce__(self) -> tuple[Any, ...]:
         headers = CIMultiDict(self.headers)
         values = (self.url, self.status, headers, self.body, self.request)
-        facts = (self.elapsed_s, self.redirects, self.address, self.reach, self.anomalies)
-        return _restore_response, (*values, *facts)
+        facts = (self.elapsed_s, self.redirects, self.cached, self.address, self.reach)
+        return _restore_response, (*values, *facts, self.anomalies)
 
     def __repr__(self) -> str:
         return f"<Response {self.status} {self.url} {len(self.body)} bytes>"
@@ -714,6 +722,7 @@ def _restore_response(
     request: Request,
     elapsed_s: float,
     redirects: tuple[str, ...],
+    cached: Cached,
     address: str,
     reach: int,
     anomalies: tuple[str, ...],
@@ -726,6 +735,7 @@ def _restore_response(
         request,
         elapsed_s=elapsed_s,
         redirects=redirects,
+        cached=cached,
         address=address,
         reach=reach,
         anomalies=anomalies,

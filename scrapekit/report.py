@@ -54,6 +54,22 @@ class StallGroup(msgspec.Struct, kw_only=True):
     longest_s: float = 0.0
 
 
+class CacheCounts(msgspec.Struct, kw_only=True):
+    """What a cache did, in requests; robots.txt files and each hop of a redirect count as well."""
+
+    path: str = ""
+    hits: int = 0
+    """Answered without asking the site."""
+    revalidated: int = 0
+    """Answered after the site had said that what was kept still holds."""
+    misses: int = 0
+    """Fetched as a whole."""
+    kept: int = 0
+    """Written to the folder."""
+    damaged: int = 0
+    """Files that weren't as they had been written, and so were fetched anew."""
+
+
 class OriginLimit(msgspec.Struct, kw_only=True):
     """How the limits of an origin ended up."""
 
@@ -68,6 +84,21 @@ class OriginLimit(msgspec.Struct, kw_only=True):
     """Between two requests, by the settings or robots.txt."""
     why: str
     """What it was that set `concurrency`."""
+
+
+class ChangeCounts(msgspec.Struct, kw_only=True):
+    """What has changed since an earlier job."""
+
+    pages: int = 0
+    """Pages that are as they were, and so weren't parsed."""
+    new: int = 0
+    changed: int = 0
+    same: int = 0
+    gone: int = 0
+    unknown: int = 0
+    """Old items of pages that could not be had: they may be gone or not."""
+    complete: bool = False
+    """Whether the crawl came to its end: only then is it known what is gone."""
 
 
 class JobCounts(msgspec.Struct, kw_only=True):
@@ -121,6 +152,10 @@ class Report(msgspec.Struct, kw_only=True):
     the crawl runs."""
     advice: list[str] = []
     """Which callback another lane would serve better; see `scrapekit.advice`."""
+    since: ChangeCounts | None = None
+    """What has changed since an earlier job, if it was compared with one."""
+    cache: CacheCounts | None = None
+    """What the cache did, if there is one."""
     job: JobCounts | None = None
     """The state of the job, if it is one."""
 
@@ -154,16 +189,7 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
     yield from _job_lines(report.job)
-    if report.statuses:
-        statuses = _tally(report.statuses)
-        yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
-    for title, tally in (
-        ("odd       ", report.anomalies),
-        ("dropped   ", report.dropped),
-        ("items dropped by stages ", report.items_dropped),
-    ):
-        if tally:
-            yield f"  {title} {_tally(tally)}"
+    yield from _fetch_lines(report)
     for output, items in report.exports.items():
         yield f"  written    {output}: {_count(items, 'item')}"
     for cost in report.callbacks:
@@ -195,6 +221,23 @@ def _origin_lines(origins: list[OriginLimit]) -> Iterator[str]:
         )
     if len(origins) > _ORIGINS_SHOWN:
         yield f"  limit      and {len(origins) - _ORIGINS_SHOWN} more origins"
+
+
+def _fetch_lines(report: Report) -> Iterator[str]:
+    if report.statuses:
+        statuses = _tally(report.statuses)
+        yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"
+    if report.since is not None:
+        yield f"  since      {_since(report.since)}"
+    if report.cache is not None:
+        yield f"  cache      {_cache(report.cache)}"
+    for title, tally in (
+        ("odd       ", report.anomalies),
+        ("dropped   ", report.dropped),
+        ("items dropped by stages ", report.items_dropped),
+    ):
+        if tally:
+            yield f"  {title} {_tally(tally)}"
 
 
 def _job_lines(job: JobCounts | None) -> Iterator[str]:
@@ -252,6 +295,23 @@ def _profile_row(duration_s: float, cost: CallbackCost) -> tuple[str, ...]:
 
 def _tally(counts: Mapping[int, int] | Mapping[str, int] | Mapping[str, float]) -> str:
     return ", ".join(f"{printable(str(name), 80)}: {count:,}" for name, count in counts.items())
+
+
+def _since(since: ChangeCounts) -> str:
+    gone = f"{since.gone:,} gone" if since.complete else "gone ones not known: it ended early"
+    unknown = f", {since.unknown:,} of pages that failed" if since.unknown else ""
+    return (
+        f"{_count(since.pages, 'page')} unchanged; items: {since.new:,} new, "
+        f"{since.changed:,} changed, {since.same:,} same, {gone}{unknown}"
+    )
+
+
+def _cache(cache: CacheCounts) -> str:
+    damaged = f", {cache.damaged:,} damaged" if cache.damaged else ""
+    return (
+        f"{_count(cache.hits, 'hit')}, {cache.revalidated:,} revalidated, "
+        f"{cache.misses:,} missed, {cache.kept:,} kept{damaged}"
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -142,7 +142,7 @@ class Scheduler:
     def arrived(self, lease: Lease) -> None:
         """The page of a lease is there: another request can go to its origin."""
         lease.arrived = True
-        self._politeness.finished(lease.turn, self._clock.now())
+        self._end_turn(lease)
         self._book((lease.turn,))
 
     async def forward(self, lease: Lease, hop: Hop) -> None:
@@ -161,7 +161,7 @@ class Scheduler:
         """End an errand's turn, and let it wait for that of its next hop; not before `due`, which
         nothing goes to its origin before.
         """
-        self._politeness.finished(errand.turn, self._clock.now())
+        self._end_turn(errand)
         left, errand.hop = errand.turn, hop
         if due is not None:
             self._politeness.hold(errand.turn, due)
@@ -170,7 +170,7 @@ class Scheduler:
 
     def end_errand(self, errand: Errand) -> None:
         """The errand is done: the pages of its origin can go, or be given up."""
-        self._politeness.finished(errand.turn, self._clock.now())
+        self._end_turn(errand)
         self._begun.answered(errand.origin)
         self._book((errand.turn, errand.origin))
 
@@ -306,10 +306,10 @@ class Scheduler:
         if self._over():
             self._wake_all()
 
-    def _end_turn(self, lease: Lease) -> None:
-        if not lease.sent:
-            self._politeness.unsent(lease.turn, lease.began)
-        self._politeness.finished(lease.turn, self._clock.now())
+    def _end_turn(self, turn: Lease | Errand) -> None:
+        if not turn.sent:
+            self._politeness.unsent(turn.turn, turn.began)
+        self._politeness.finished(turn.turn, self._clock.now())
 
     async def _wait(self) -> None:
         waiter = asyncio.get_running_loop().create_future()

@@ -61,6 +61,7 @@ _Executor = Annotated[
     Any, Meta(title="a concurrent.futures.Executor, or module:function that makes one, or none")
 ]
 _FUNCTION = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*")
+_Field = Annotated[str, Meta(min_length=1, title="the name of a field")]
 _Folder = Annotated[str, Meta(min_length=1, title="the path of a folder")]
 _Share = Annotated[float, Meta(ge=0, le=10)]
 _Domain = Annotated[str, Meta(pattern=r"\A[^\s/:@?#*]+\Z", title="a host name")]
@@ -263,6 +264,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Folder | None,
         Meta(description="Folder for the bodies of pages whose callback crashed or timed out."),
     ] = None
+    item_key: Annotated[
+        tuple[_Field, ...],
+        Meta(description="Fields that tell which item is which, when two crawls are compared."),
+    ] = ()
+    cache: Annotated[
+        _Folder | None,
+        Meta(description="Folder that keeps what GET requests bring, for this and later crawls."),
+    ] = None
+    cache_mode: Annotated[
+        Literal["replay", "rules"],
+        Meta(
+            description="Whether what is kept is used for as long as it is there, or as RFC 9111 "
+            "allows."
+        ),
+    ] = "replay"
     stall_warning_s: Annotated[
         _Pause,
         Meta(description="Warn when the event loop is blocked for so many seconds; 0: never."),

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 
 from scrapekit._version import __version__
-from scrapekit.cli import crawl, exits, export, job, listing, new, retry, version
+from scrapekit.cli import crawl, diff, exits, export, job, listing, new, retry, version
 from scrapekit.cli.screen import Screen, closed_pipes_are_fine
 
 _EXAMPLES = """\
@@ -69,6 +69,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"scrapekit {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    for command in (crawl, job, retry, export, listing, new, version):
+    for command in (crawl, job, retry, export, diff, listing, new, version):
         command.add_to(commands)
     return parser

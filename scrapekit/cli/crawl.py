@@ -79,6 +79,12 @@ def _add_inputs(parser: argparse.ArgumentParser) -> None:
         type=_assignment,
         help="a setting, such as concurrency=64; wins over all other places; repeatable",
     )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="keep what is fetched in the folder DIR, and fetch nothing that is there, until it is "
+        "deleted; with -s cache_mode=rules only as long as HTTP allows",
+    )
 
 
 def _add_outputs(group: argparse._ArgumentGroup) -> None:
@@ -110,6 +116,12 @@ def _add_job(group: argparse._ArgumentGroup) -> None:
         metavar="DIR",
         help="keep the crawl in the folder DIR, so that it survives being killed: the same "
         "command continues it, and the files of -o with it",
+    )
+    group.add_argument(
+        "--since",
+        metavar="DIR",
+        help="compare with the finished job in DIR: unchanged pages aren't parsed again, and "
+        "each item says in its field _change whether it is new, changed, same or gone",
     )
     group.add_argument(
         "--fresh", action="store_true", help="throw away what DIR holds, and start anew"
@@ -256,9 +268,21 @@ def _prepare(arguments: argparse.Namespace) -> Crawl:
     cls = discovery.load_target(arguments.target)
     pairs = (argument.split("=", 1) for argument in arguments.arguments)
     spider = discovery.build(cls, {name.strip(): value for name, value in pairs})
-    settings = api.merge_settings(spider, project=True, assignments=arguments.settings)
+    assignments = [*arguments.settings, *_cache_of(arguments)]
+    settings = api.merge_settings(spider, project=True, assignments=assignments)
     outputs = [(spec, _mode(mode, arguments)) for spec, mode in arguments.outputs]
-    return api.prepare(spider, settings, outputs=outputs, job=arguments.job, iterated=False)
+    return api.prepare(
+        spider,
+        settings,
+        outputs=outputs,
+        job=arguments.job,
+        since=arguments.since,
+        iterated=False,
+    )
+
+
+def _cache_of(arguments: argparse.Namespace) -> list[str]:
+    return [] if arguments.cache is None else [f"cache={arguments.cache}"]
 
 
 def _run(crawl: Crawl, screen: Screen, *, live: bool) -> tuple[Report, int | None]:

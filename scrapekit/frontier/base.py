@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from scrapekit import urls
 from scrapekit.failure import Failure
 from scrapekit.messages import Request
+
+if TYPE_CHECKING:
+    # Its records are made of what is told here.
+    from scrapekit.frontier.pages import Page
 
 
 @dataclass(slots=True, frozen=True)
@@ -72,6 +76,8 @@ class Outcome:
     """Why the request was given up, if it was."""
     troubles: int = 0
     """Errors of user code that cost items, not the page."""
+    page: Page | None = None
+    """What is to be kept of the page, if it was done, and the frontier `keeps`."""
 
 
 @dataclass(slots=True)
@@ -144,6 +150,12 @@ class Frontier(Protocol):
         """Settle a lease with its outcome; return those of its requests that are new.
 
         Returns when it is kept for good. Raises JobError if that can't be done.
+        """
+
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        """Keep items that belong to no lease, if it `keeps` any: JSON, a line each.
+
+        Returns when they are kept for good. Raises JobError if that can't be done.
         """
 
     async def postpone(self, lease: Lease, due: float) -> None:

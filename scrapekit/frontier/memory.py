@@ -109,6 +109,9 @@ class MemoryFrontier:
             self._seen.add(urls.fingerprint(url, session=session))
         return self._add(outcome.requests)
 
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        """It keeps none."""
+
     async def postpone(self, lease: Lease, due: float) -> None:
         self._leased -= 1
         self._pending += 1

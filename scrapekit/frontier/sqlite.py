@@ -23,6 +23,7 @@ from scrapekit.frontier.base import Head, Lease, Outcome
 from scrapekit.frontier.committer import Committer
 from scrapekit.frontier.folder import Folder
 from scrapekit.frontier.group import Group
+from scrapekit.frontier.pages import PAGE, encode, identity
 from scrapekit.frontier.records import origin_key, signed
 from scrapekit.frontier.seen import GENERATION, Seen
 from scrapekit.frontier.store import Durability, Store
@@ -174,6 +175,9 @@ class SqliteFrontier:
         self._mark_seen([signed(each) for each in prints])
         new = self._add(outcome.requests)
         self._keep_items(outcome.lines)
+        if outcome.page is not None:
+            outcome.page.p = self._pages if outcome.lines else 0
+            self.remember(PAGE, identity(lease.request), encode(outcome.page))
         self.counts["troubles"] += outcome.troubles
         if outcome.failure is None:
             self.counts["done"] += 1
@@ -188,6 +192,11 @@ class SqliteFrontier:
             self._waiting -= 1
             self._leased -= 1
         return new
+
+    async def keep(self, lines: Sequence[bytes]) -> None:
+        committer = self._working()
+        self._keep_items(lines)
+        await committer.kept()
 
     async def postpone(self, lease: Lease, due: float) -> None:
         # A date in the past is one all the same; 0 stands for none.

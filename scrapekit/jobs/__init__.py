@@ -8,12 +8,14 @@ from scrapekit.jobs.again import retry
 from scrapekit.jobs.fresh import Waste, start_anew, waste
 from scrapekit.jobs.job import Job
 from scrapekit.jobs.outputs import JobExport, job_exports
+from scrapekit.jobs.since import Since
 from scrapekit.jobs.state import FailedRequest, State, failed_requests, items_of, state
 
 __all__ = [
     "FailedRequest",
     "Job",
     "JobExport",
+    "Since",
     "State",
     "Waste",
     "failed_requests",

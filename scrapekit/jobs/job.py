@@ -17,6 +17,7 @@ from scrapekit.errors import JobError, UnknownCallback
 from scrapekit.exports.projection import Items
 from scrapekit.frontier.base import Outcome
 from scrapekit.frontier.sqlite import JOB, SqliteFrontier
+from scrapekit.jobs.code import code_of
 from scrapekit.messages import Request
 from scrapekit.report import JobCounts
 from scrapekit.settings import Settings, changed, redact
@@ -140,6 +141,7 @@ class Job(SqliteFrontier):
             "done_before": str(self.done_before),
             "mark": known.get("mark") or str(xxhash.xxh3_64_intdigest(now.encode()) % 2**31 or 1),
             "ended": None,
+            "code": _code(known, code_of(self._spider)),
         }.items():
             self.remember(JOB, name, value)
 
@@ -164,6 +166,11 @@ class Job(SqliteFrontier):
                         "one that is there; nothing was changed",
                         path=str(self.path),
                     ) from error
+
+
+def _code(known: Mapping[str, str], now: str) -> str:
+    """What made all pages of the job; nothing if it was changed on the way."""
+    return now if known.get("code", now) == now else ""
 
 
 def _tell_changes(known: Mapping[str, str], settings: str) -> None:

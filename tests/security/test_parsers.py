@@ -20,6 +20,7 @@ from scrapekit.cookies import dates, setcookie
 from scrapekit.cookies.jar import Jar
 from scrapekit.directives import forbids_following
 from scrapekit.errors import FormError, Refused, SiteError, without_userinfo
+from scrapekit.exports import sqlite
 from scrapekit.messages import Request, Response
 from scrapekit.report import printable
 from scrapekit.robots import Robots, decode
@@ -134,6 +135,9 @@ TEXTS: dict[str, Make] = {
 TEXT_READERS: dict[str, Callable[[Any], object]] = {
     "normalize": urls.normalize,
     "join": lambda text: urls.Base("https://shop.test/a/b").join(text),
+    "join_all": lambda text: urls.Base("https://shop.test/a/b").join_all([text]),
+    "columns": sqlite._PLAIN_NAME.fullmatch,
+    "lines": sqlite._HARD.search,
     "origin": lambda text: urls.origin(full_url(text)),
     "host": lambda text: urls.host(full_url(text)),
     "split_userinfo": lambda text: urls.split_userinfo(full_url(text)),
@@ -367,7 +371,8 @@ PATTERNS = {
     "scrapekit.sitemaps.entries": {"_PARTIAL"},
     "scrapekit.sitemaps.text": {"_URL", "_SITEMAP", "_BREAK"},
     "scrapekit.traps": {"_VARIABLE", "_SESSION", "_DATE", "_REPEATED", "_TAG", "_NUMBER"},
-    "scrapekit.urls": {"_SCHEME"},
+    "scrapekit.exports.sqlite": {"_HARD", "_PLAIN_NAME"},
+    "scrapekit.urls": {"_OF_A_FOLDER", "_SCHEME"},
 }
 AUTHORS = {
     # Those that meet what the spider's author has written.

@@ -83,6 +83,8 @@ def test_every_block_is_tested_here() -> None:
         "not run: it is what runs this",
         "run with a start URL on this machine",
         "run twice with a start URL on this machine",
+        "run after a job with a start URL on this machine",
+        "run with a start URL on this machine, twice",
     ]
 
 
@@ -120,6 +122,33 @@ async def test_the_first_spider_runs_by_the_command_that_is_given(
         {"text": "So it goes.", "author": "Vonnegut"},
         {"text": "Reader, I married him.", "author": "Brontë"},
     ]
+
+
+async def test_the_next_crawl_says_what_changed(folder: Path, quotes_url: str) -> None:
+    here = ["-a", f'start_urls=["{quotes_url}"]']
+    earlier = command("run twice with a start URL on this machine")
+    later = command("run after a job with a start URL on this machine")
+    await asyncio.to_thread(run, "-m", "scrapekit", *earlier, *here, cwd=folder)
+    program = await asyncio.to_thread(run, "-m", "scrapekit", *later, *here, cwd=folder)
+    assert program.returncode == 0, program.stderr
+    assert "2 pages unchanged; items: 0 new, 0 changed, 2 same, 0 gone" in program.stderr
+    lines = (folder / "tuesday.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["_change"] for line in lines] == ["same", "same"]
+    program = await asyncio.to_thread(
+        run, "-m", "scrapekit", "diff", "quotes.job", "tuesday.job", cwd=folder
+    )
+    assert (program.stdout, program.stderr) == ("", "0 new, 0 changed, 2 same, 0 gone\n")
+
+
+async def test_the_cache_replays_the_first_spider(folder: Path, quotes_url: str) -> None:
+    here = ["-a", f'start_urls=["{quotes_url}"]']
+    arguments = command("run with a start URL on this machine, twice")
+    for told in ("0 hits, 0 revalidated, 3 missed, 3 kept", "3 hits, 0 revalidated, 0 missed"):
+        program = await asyncio.to_thread(run, "-m", "scrapekit", *arguments, *here, cwd=folder)
+        assert program.returncode == 0, program.stderr
+        assert told in program.stderr
+    assert (folder / "kept").is_dir()
+    assert (folder / "quotes.jsonl").read_text(encoding="utf-8").count("\n") == 2
 
 
 async def test_the_job_is_continued_by_the_command_that_is_given(

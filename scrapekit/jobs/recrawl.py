@@ -1,0 +1,78 @@
+"""Recrawl: what a crawl keeps of its pages for a later one, and takes from an earlier one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from scrapekit.errors import Refused
+from scrapekit.failure import Failure
+from scrapekit.frontier.base import Frontier, Outcome
+from scrapekit.frontier.pages import page
+from scrapekit.frontier.sqlite import JOB
+from scrapekit.jobs.since import GONE, Since, Unchanged
+from scrapekit.messages import Request, Response
+
+
+class Recrawl:
+    """Belongs to one crawl. Without an earlier job, nothing is known and nothing is marked."""
+
+    def __init__(self, frontier: Frontier, since: Since | None) -> None:
+        self.since = since
+        self._frontier = frontier
+
+    def __repr__(self) -> str:
+        return f"<Recrawl {self.since or 'of nothing'}>"
+
+    async def open(self) -> None:
+        """Read the earlier job, once the frontier is open. Raises JobError."""
+        if self.since is not None:
+            await asyncio.to_thread(self.since.open)
+
+    def close(self) -> None:
+        """Let go of the earlier job. Idempotent."""
+        if self.since is not None:
+            self.since.close()
+
+    def conditions(self, request: Request) -> Mapping[str, str]:
+        """The headers that ask whether a page is as it was."""
+        return self.since.conditions(request) if self.since is not None else {}
+
+    def unchanged(self, request: Request, response: Response) -> Unchanged | None:
+        """What the earlier job made of a page, if that is as it was."""
+        return self.since.unchanged(request, response) if self.since is not None else None
+
+    def refused(self, request: Request, refusal: Refused) -> None:
+        """A rule forbids a page. If that is its robots.txt, nobody knows what has become of it."""
+        if self.since is not None and refusal.reason == "robots":
+            self.since.missed(request)
+
+    def failed(self, request: Request, failed: Failure) -> list[Request]:
+        """A page could not be had or not be parsed: where it led to in the earlier job."""
+        return self.since.missed(request, failed) if self.since is not None else []
+
+    def complete(
+        self,
+        outcome: Outcome,
+        response: Response | None,
+        results: Sequence[Any],
+        kept: Unchanged | None,
+    ) -> None:
+        """Add to an outcome what a later crawl is to know, and what has changed."""
+        if response is None or outcome.failure is not None:
+            return
+        # What a stage has lost is worth another try.
+        if self._frontier.keeps and not outcome.troubles:
+            outcome.page = kept.page if kept is not None else page(response, results)
+        if self.since is not None:
+            self.since.mark(outcome, kept)
+
+    async def gone(self) -> AsyncIterator[Outcome]:
+        """After the last page: the earlier job's items that are on none, once they are kept."""
+        if self.since is None:
+            return
+        for outcome, note in self.since.gone():
+            self._frontier.remember(JOB, GONE, note)
+            await self._frontier.keep(outcome.lines)
+            yield outcome
