@@ -35,6 +35,8 @@ class Delivery:
         self._tell = announcer
         self._broken = broken
         self._opened: list[Export] = []
+        self._written: dict[Export, int] = {}
+        """How many items of each were told of."""
         self._closing: anyio.CancelScope | None = None
         self._waits: set[anyio.CancelScope] = set()
         self._deadline = math.inf
@@ -97,6 +99,7 @@ class Delivery:
         for problem in problems:
             name = request.callback or "parse"
             self._tell.failed(failure(problem, "export", request=request, callback=name))
+        self._written[export] = export.count
         self._tell.written(export)
 
     async def _room(self, export: Export, outcome: Outcome) -> None:
@@ -129,3 +132,6 @@ class Delivery:
         except OutputError as error:
             self._tell.failed(failure(error, "export"))
             self._broken(error)
+        if export.count != self._written.get(export, 0):
+            # What follows a job is written behind it: only now it is known how much that was.
+            self._tell.written(export)
