@@ -6,14 +6,14 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
 import anyio
 import msgspec
 
-from scrapekit import quarantine, urls
+from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
@@ -38,6 +38,7 @@ from scrapekit.errors import (
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
 from scrapekit.failure import During, Failure, contained, failure
+from scrapekit.feeding import Feed
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Hop, Lease
 from scrapekit.guard import Scope
@@ -61,22 +62,15 @@ from scrapekit.sitemapfeed import SitemapFeed, each_callback
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.standing import OriginState, SharedLimits
 from scrapekit.starts import check as check_starts
-from scrapekit.starts import starts
 from scrapekit.stats import MAX_KINDS
 from scrapekit.transport.base import Transport
 from scrapekit.traps import Traps
-
-_START: Final = "start"
-"""The frontier's notes on the origins of start requests."""
 
 _ORIGIN: Final = "origin"
 """Its notes on what an origin's robots.txt says."""
 
 _COOKIES: Final = "cookies"
 """Its note on what sites have set."""
-
-_REPEATS: Final = "repeats"
-"""The frontier's note on how many start requests that needn't be unique were filed."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -117,10 +111,6 @@ class Engine:
         self._workers = 0
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
-        self._starts_kept: set[str] = set()
-        self._resumed = False
-        self._repeats = 0
-        self._repeats_kept = 0
         self._broken_job = False
         self._cookies_kept = 0
         self._host: asyncio.Task[Any] | None = None
@@ -181,6 +171,18 @@ class Engine:
             spider, self._lanes, *([frontier.check] if frontier.keeps else [])
         )
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
+        self._feed = Feed(
+            spider,
+            self._sitemaps,
+            self._lanes.run_blocking,
+            frontier=frontier,
+            scheduler=self._scheduler,
+            callbacks=self._callbacks,
+            scope=self._scope,
+            fetcher=self._fetcher,
+            clock=clock,
+            announcer=self._tell,
+        )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(
             settings,
@@ -267,7 +269,7 @@ class Engine:
         try:
             self._limit_time()
             async with self._tasks:
-                self._tasks.start_soon(self._feed)
+                self._tasks.start_soon(self._feed_starts)
             await self._tell_gone()
         except ExceptionGroup as group:
             self.reason = "failed"
@@ -453,93 +455,19 @@ class Engine:
             run_blocking=self._lanes.run_blocking,
         )
 
-    async def _feed(self) -> None:
-        """Pull start requests as there is room for them."""
+    async def _feed_starts(self) -> None:
         with self._feeding.task(), self._no_strays():
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
-                        self._restore_starts()
-                        await self._scheduler.resume()
-                        await self._pull_starts()
+                        self._restore_cookies()
+                        await self._feed.run()
             except JobError as error:
                 self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
                 self._scheduler.starts_finished()
-
-    async def _pull_starts(self) -> None:
-        async with aclosing(starts(self.spider, self._lanes.run_blocking)) as requests:
-            async for request in requests:
-                await self._submit_start(request)
-                await self._scheduler.room()
-                if self._scheduler.closed:
-                    break
-
-        await self._pull_sitemaps()
-
-    async def _pull_sitemaps(self) -> None:
-        for url in self._sitemaps.roots:
-            self._add_start(url)
-        async with aclosing(self._sitemaps.requests()) as requests:
-            async for request in requests:
-                # What a site lists is no word of the user's: it widens nothing.
-                if not await self._file_start(request):
-                    self._sitemaps.settled(request)
-                await self._scheduler.room()
-                if self._scheduler.closed:
-                    break
-
-    def _restore_starts(self) -> None:
-        """What earlier processes learned from the start requests, before those come again."""
-        self._starts_kept = set(self._frontier.recall_all(_START))
-        for origin in self._starts_kept:
-            self._add_start(origin + "/")
-        self._resumed = bool(self._starts_kept)
-        self._restore_cookies()
-        self._repeats_kept = int(self._frontier.recall(_REPEATS, "") or 0)
-
-    async def _submit_start(self, request: Request) -> None:
-        self._callbacks.resolve(request.callback)
-        self._add_start(request.url)
-        if self._frontier.keeps and self._is_replayed(request):
-            return
-        await self._file_start(request)
-
-    def _add_start(self, url: str) -> None:
-        """The origin of what the user starts with is in scope and gets the credentials."""
-        self._scope.add_start(url)
-        self._fetcher.add_start(url)
-
-    async def _file_start(self, request: Request) -> bool:
-        filed = request.at_depth(0).filed_at(self._clock.now())
-        if not self._scope.allows(request.url):
-            self._tell.dropped("off-domain", 1, request.url)
-        elif await self._scheduler.add([filed]):
-            return True
-        elif not self._resumed:
-            self._tell.dropped("duplicate", 1, request.url)
-        return False
-
-    def _is_replayed(self, request: Request) -> bool:
-        """Whether an earlier process of the job has filed this one of the start requests that
-        need not be unique: they are known by their position among their like.
-
-        What is noted here is kept together with the request, because nothing is waited for in
-        between.
-        """
-        origin = urls.origin(request.url)
-        if origin not in self._starts_kept:
-            self._starts_kept.add(origin)
-            self._frontier.remember(_START, origin, "")
-        if request.unique:
-            return False
-        self._repeats += 1
-        if self._repeats <= self._repeats_kept:
-            return True
-        self._frontier.remember(_REPEATS, "", str(self._repeats))
-        return False
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""

@@ -1,0 +1,139 @@
+"""Feeding: start requests into the frontier, as there is room for them; first those of `start()`,
+then what sitemaps list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, Final
+
+from scrapekit import urls
+from scrapekit.announcer import Announcer
+from scrapekit.callbacks import Callbacks
+from scrapekit.clock import Clock
+from scrapekit.fetcher import Fetcher
+from scrapekit.frontier.base import Frontier
+from scrapekit.guard import Scope
+from scrapekit.messages import Request
+from scrapekit.scheduler import Scheduler
+from scrapekit.sitemapfeed import SitemapFeed
+from scrapekit.spider import Spider
+from scrapekit.starts import starts
+
+_START: Final = "start"
+"""The frontier's notes on the origins of start requests."""
+
+_REPEATS: Final = "repeats"
+"""The frontier's note on how many start requests that needn't be unique were filed."""
+
+
+class Feed:
+    """The start requests of one crawl, and what earlier processes of its job did with them."""
+
+    def __init__(
+        self,
+        spider: Spider,
+        sitemaps: SitemapFeed,
+        run_blocking: Callable[..., Awaitable[Any]],
+        *,
+        frontier: Frontier,
+        scheduler: Scheduler,
+        callbacks: Callbacks,
+        scope: Scope,
+        fetcher: Fetcher,
+        clock: Clock,
+        announcer: Announcer,
+    ) -> None:
+        self._spider = spider
+        self._sitemaps = sitemaps
+        self._run_blocking = run_blocking
+        self._frontier = frontier
+        self._scheduler = scheduler
+        self._callbacks = callbacks
+        self._scope = scope
+        self._fetcher = fetcher
+        self._clock = clock
+        self._tell = announcer
+        self._origins: set[str] = set()
+        self._resumed = False
+        self._repeats = 0
+        self._repeats_before = 0
+
+    def __repr__(self) -> str:
+        return f"<Feed of {self._spider.name} {'resumed' if self._resumed else 'new'}>"
+
+    async def run(self) -> None:
+        """File all start requests, each as soon as few enough are pending; until the crawl stops.
+
+        Raises what start() raises, UnknownCallback and JobError.
+        """
+        self._restore()
+        await self._scheduler.resume()
+        async with aclosing(starts(self._spider, self._run_blocking)) as requests:
+            async for request in requests:
+                await self._submit(request)
+                await self._scheduler.room()
+                if self._scheduler.closed:
+                    return
+        await self._run_sitemaps()
+
+    async def _run_sitemaps(self) -> None:
+        for url in self._sitemaps.roots:
+            self._add_start(url)
+        async with aclosing(self._sitemaps.requests()) as requests:
+            async for request in requests:
+                # What a site lists is no word of the user's: it widens nothing.
+                if not await self._file(request):
+                    self._sitemaps.settled(request)
+                await self._scheduler.room()
+                if self._scheduler.closed:
+                    return
+
+    def _restore(self) -> None:
+        """What earlier processes learned from the start requests, before those come again."""
+        self._origins = set(self._frontier.recall_all(_START))
+        for origin in self._origins:
+            self._add_start(origin + "/")
+        self._resumed = bool(self._origins)
+        self._repeats_before = int(self._frontier.recall(_REPEATS, "") or 0)
+
+    async def _submit(self, request: Request) -> None:
+        self._callbacks.resolve(request.callback)
+        self._add_start(request.url)
+        if not (self._frontier.keeps and self._is_replayed(request)):
+            await self._file(request)
+
+    def _add_start(self, url: str) -> None:
+        """The origin of what the user starts with is in scope and gets the credentials."""
+        self._scope.add_start(url)
+        self._fetcher.add_start(url)
+
+    async def _file(self, request: Request) -> bool:
+        filed = request.at_depth(0).filed_at(self._clock.now())
+        if not self._scope.allows(request.url):
+            self._tell.dropped("off-domain", 1, request.url)
+        elif await self._scheduler.add([filed]):
+            return True
+        elif not self._resumed:
+            self._tell.dropped("duplicate", 1, request.url)
+        return False
+
+    def _is_replayed(self, request: Request) -> bool:
+        """Whether an earlier process of the job has filed this one of the start requests that
+        need not be unique: they are known by their position among their like.
+
+        What is noted here is kept together with the request, because nothing is waited for in
+        between.
+        """
+        origin = urls.origin(request.url)
+        if origin not in self._origins:
+            self._origins.add(origin)
+            self._frontier.remember(_START, origin, "")
+        if request.unique:
+            return False
+        self._repeats += 1
+        if self._repeats <= self._repeats_before:
+            return True
+        self._frontier.remember(_REPEATS, "", str(self._repeats))
+        return False
