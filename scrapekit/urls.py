@@ -85,9 +85,9 @@ class _Joined(dict[str, "str | None"]):
     def __missing__(self, href: str) -> str | None:
         if not self.keeps(href):
             return ""
-        if len(self) >= _REFERENCES:
-            self.clear()
-        joined = self[href] = self._join(href)
+        joined = self._join(href)
+        if len(self) < _REFERENCES:
+            self[href] = joined
         return joined
 
     @staticmethod
@@ -147,6 +147,8 @@ class Base:
             if len(_joined) >= _FOLDERS:
                 _joined.clear()
             known = _joined[folder] = _Joined(self.join)
+        elif len(known) >= _REFERENCES:
+            known.clear()
         return known
 
 

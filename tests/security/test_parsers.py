@@ -52,6 +52,12 @@ def numbered(line: str, start: str = "") -> Make:
     return lambda size: start + "".join(line.format(n) for n in range(size // (len(line) + 3)))
 
 
+def fresh(body: bytes) -> Response:
+    """A page of which no link was looked up before."""
+    urls._joined.clear()
+    return page(body)
+
+
 def page(body: bytes, headers: dict[str, str] | None = None) -> Response:
     return Response("https://shop.test/", 200, headers or {"Content-Type": "text/html"}, body)
 
@@ -279,8 +285,8 @@ FLAT: dict[str, Make] = {
 }
 """Documents without depth; what deep ones cost is another matter."""
 FLAT_READERS: dict[str, Callable[[Any], object]] = {
-    "links": lambda body: page(body).links(),
-    "follow_all": lambda body: page(body).follow_all(),
+    "links": lambda body: fresh(body).links(),
+    "follow_all": lambda body: fresh(body).follow_all(),
     "get_all": lambda body: page(body).get_all("a, p"),
     "nofollow": lambda body: page(body).is_nofollow,
 }
