@@ -157,7 +157,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_parse_s: Annotated[
         _Span | None,
         Meta(
-            description="Longest time for parsing a page of 5 MB, in seconds of CPU time, and for "
+            description="Longest time for parsing a page of 2 MB, in seconds of CPU time, and for "
             "smaller ones less; slower ones are refused; none: no limit, and no look."
         ),
     ] = 1.0
