@@ -112,7 +112,6 @@ class Engine:
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
         self._broken_job = False
-        self._cookies_kept = 0
         self._host: asyncio.Task[Any] | None = None
         self.closing = False
         """Whether the crawling is over; what was opened for it is being closed, or is closed."""
@@ -226,6 +225,9 @@ class Engine:
                     return
                 failed, results = await self._fail(lease, error, response)
                 results = [*results, *self._recrawl.failed(request, failed)]
+            if self._outcomes.enough and self._frontier.keeps:
+                await self._leave(lease)
+                return
             outcome = await self._outcomes.make(lease, response, results, failed)
             if not self._sitemaps.takes(request):
                 self._recrawl.complete(outcome, response, results, kept)
@@ -541,16 +543,24 @@ class Engine:
         if self._frontier.keeps:
             self._frontier.remember(_ORIGIN, state.origin, msgspec.json.encode(state).decode())
 
+    async def _leave(self, lease: Lease) -> None:
+        """Put back a page that came after the last item: a later run of the job has it."""
+        lease.tries -= 1
+        await self._scheduler.postpone(lease, self._clock.now())
+
     def _keep_cookies(self) -> None:
         """What sites have set belongs to the next commit."""
-        if self._frontier.keeps and self.cookies.changes != self._cookies_kept:
-            self._cookies_kept = self.cookies.changes
-            kept = msgspec.json.encode(self.cookies.state()).decode()
-            self._frontier.remember(_COOKIES, "", kept)
+        if self._frontier.keeps and self.cookies.changed:
+            for session in self.cookies.changed:
+                kept = msgspec.json.encode(self.cookies.state_of(session)).decode()
+                self._frontier.remember(_COOKIES, session, kept)
+            self.cookies.changed.clear()
 
     def _restore_cookies(self) -> None:
-        if (kept := self._frontier.recall(_COOKIES, "")) is not None:
-            self.cookies.restore(self.cookies.checked(msgspec.json.decode(kept)))
+        kept = self._frontier.recall_all(_COOKIES)
+        if kept:
+            state = {name: msgspec.json.decode(text) for name, text in kept.items()}
+            self.cookies.restore(self.cookies.checked(state))
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""

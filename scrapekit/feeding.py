@@ -79,8 +79,6 @@ class Feed:
         await self._run_sitemaps()
 
     async def _run_sitemaps(self) -> None:
-        for url in self._sitemaps.roots:
-            self._add_start(url)
         async with aclosing(self._sitemaps.requests()) as requests:
             async for request in requests:
                 # What a site lists is no word of the user's: it widens nothing.
@@ -91,10 +89,14 @@ class Feed:
                     return
 
     def _restore(self) -> None:
-        """What earlier processes learned from the start requests, before those come again."""
+        """What earlier processes learned from the start requests, before those come again; and
+        what sitemaps start from, whose pages may wait already.
+        """
         self._origins = set(self._frontier.recall_all(_START))
         for origin in self._origins:
             self._add_start(origin + "/")
+        for url in self._sitemaps.roots:
+            self._add_start(url)
         self._resumed = bool(self._origins)
         self._repeats_before = int(self._frontier.recall(_REPEATS, "") or 0)
 

@@ -95,6 +95,9 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
+        if lease.hop is not None and self._is_filed(hop.request, lease.request):
+            # By another page, while the redirect waited for its turn.
+            raise Refused("duplicate", url=hop.request.url)
         self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
         lease.sent = True
         response, elapsed_s = await self.ask(self._conditional(hop), account)
@@ -219,6 +222,11 @@ class Fetcher:
         self._listener.check(hop.origin, request.url, self._clock.now())
         if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
+
+    def _is_filed(self, request: Request, first: Request) -> bool:
+        if request.url == first.url or first.method != "GET" or not first.unique:
+            return False
+        return self._seen(request.url, first.session)
 
     def _check_duplicate(self, target: _Name, by: _Name) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""

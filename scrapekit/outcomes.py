@@ -102,7 +102,7 @@ class Outcomes:
         return processed
 
     def _within_limit(self, lease: Lease, items: list[Any]) -> list[Any]:
-        limit = self._settings.max_items
+        limit = None if self._keep_items else self._settings.max_items
         kept = items if limit is None else items[: limit - self.items]
         self.items += len(kept)
         if len(kept) < len(items):

@@ -27,6 +27,8 @@ class Jars:
         self._jars: dict[str, Jar] = {}
         self.changes = 0
         """How often cookies were set or deleted: whoever keeps the `state` sees if it is old."""
+        self.changed: set[str] = set()
+        """The sessions whose cookies have changed; to be cleared by whoever keeps them."""
 
     def __repr__(self) -> str:
         return f"<Jars sessions={len(self._jars)} cookies={sum(map(len, self._jars.values()))}>"
@@ -44,6 +46,7 @@ class Jars:
         if any(taken):
             self._jars[session] = jar
             self.changes += 1
+            self.changed.add(session)
 
     def dress(self, request: Request, own: Request, now: float) -> Request:
         """The request with the cookies that belong to its URL.
@@ -66,7 +69,12 @@ class Jars:
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """All cookies as a plain value; `restore(checked(...))` takes it back."""
-        return {name: msgspec.to_builtins(list(jar)) for name, jar in self._jars.items()}
+        return {name: self.state_of(name) for name in self._jars}
+
+    def state_of(self, session: str) -> list[dict[str, Any]]:
+        """The cookies of one session."""
+        cookies: list[dict[str, Any]] = msgspec.to_builtins(list(self._jars[session]))
+        return cookies
 
     @staticmethod
     def checked(state: State) -> dict[str, list[Cookie]]:

@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import Final
 
+from scrapekit import forks
 from scrapekit.errors import JobError
 from scrapekit.frontier.store import broken
 
@@ -24,6 +25,7 @@ class Folder:
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
         self._lock = lock
+        forks.hold(lock)
 
     @property
     def database(self) -> Path:
@@ -32,6 +34,7 @@ class Folder:
     def release(self) -> None:
         """Let others have it. Idempotent."""
         if self._lock >= 0:
+            forks.let_go(self._lock)
             os.close(self._lock)
             self._lock = -1
 

@@ -24,7 +24,7 @@ from scrapekit.frontier.window import Key, Waiting
 
 Durability = Literal["process", "power"]
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """The version of the schema; a job of another one is refused."""
 
 _APPLICATION: Final = 0x73637270

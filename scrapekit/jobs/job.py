@@ -107,9 +107,11 @@ class Job(SqliteFrontier):
 
     def _note_callbacks(self, requests: Sequence[Request]) -> None:
         for request in requests:
-            if request.callback not in self._callbacks and request.callback is not None:
-                self._callbacks.add(request.callback)
-                self.remember(CALLBACK, request.callback, "")
+            name = request.callback
+            # A name with a colon is the crawl's own, such as that for sitemaps.
+            if name is not None and name not in self._callbacks and ":" not in name:
+                self._callbacks.add(name)
+                self.remember(CALLBACK, name, "")
 
     def _take_up(self) -> None:
         """Look whether it fits, say what there is, and note who runs it now."""

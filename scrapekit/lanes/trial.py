@@ -27,7 +27,7 @@ MEMORY_BYTES: Final = 512 << 20
 """What the tree of a page may take; ordinary trees take 3 to 10 times the page's size."""
 _BASE: Final = 0.2
 _FULL_BYTES: Final = 2_000_000
-"""Small pages get less time: a fifth of `max_parse_s`, and all of it at so many bytes. Ordinary pages
+"""Small pages get less time: a fifth of `max_parse_s`, and all of it at so many bytes. Plain pages
 take a twentieth of that, and what is nested deep, but harmless, a tenth."""
 _FAULTS: Final = 3
 """After so many of an origin's pages, its further ones aren't tried: each costs time that pages of
