@@ -26,8 +26,11 @@ class Errand:
 
     origin: str
     hop: Hop
+    first: Hop
+    """The one that all redirects come from, to begin with again."""
     tries: int = 1
     began: float = 0.0
+    in_turn: bool = False
     sent: bool = True
     """Whether a request was made in this turn, or a cache had the answer."""
 
@@ -72,7 +75,8 @@ class Begun:
         have to wait.
         """
         self._asking.add(origin)
-        return Errand(origin, Hop(Request(f"{origin}/robots.txt").at_depth(0, reach)))
+        hop = Hop(Request(f"{origin}/robots.txt").at_depth(0, reach))
+        return Errand(origin, hop, first=hop)
 
     def answered(self, origin: str) -> None:
         """The errand is over."""

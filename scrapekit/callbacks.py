@@ -18,7 +18,7 @@ class Callbacks:
     """
 
     def __init__(
-        self, spider: Spider, lanes: Lanes, check: Callable[[Request], None] = lambda _: None
+        self, spider: Spider, lanes: Lanes, check: Callable[[Request], None] | None = None
     ) -> None:
         self._check = check
         self._spider = spider
@@ -61,6 +61,6 @@ class Callbacks:
             if isinstance(result, Request):
                 if result.callback not in self._known:
                     self.resolve(result.callback)
-                if result.meta or result.headers or result.cookies or result.priority:
+                if self._check is not None:
                     self._check(result)
         return results

@@ -166,9 +166,7 @@ class Engine:
             timeout_s=settings.callback_timeout_s,
             max_parse_s=settings.max_parse_s,
         )
-        self._callbacks = Callbacks(
-            spider, self._lanes, *([frontier.check] if frontier.keeps else [])
-        )
+        self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
         self._feed = Feed(
             spider,
@@ -492,12 +490,10 @@ class Engine:
         try:
             with self._visiting.task(), self._no_strays():
                 while (turn := await self._scheduler.next()) is not None:
-                    if isinstance(turn, Errand):
-                        await self._errands.run(turn)
-                        continue
-                    await self.visit(turn)
-                    if not self._scheduler.closed:
-                        await self._lanes.room()
+                    try:
+                        await self._take(turn)
+                    finally:
+                        self._scheduler.abandon(turn)
         except JobError as error:
             self._job_broke(error)
         finally:
@@ -505,6 +501,14 @@ class Engine:
             self._lanes.let_in()
         if self._scheduler.out_of_pages:
             self._close("max_pages" if self.pending else "finished")
+
+    async def _take(self, turn: Lease | Errand) -> None:
+        if isinstance(turn, Errand):
+            await self._errands.run(turn)
+            return
+        await self.visit(turn)
+        if not self._scheduler.closed:
+            await self._lanes.room()
 
     async def _results(
         self, request: Request, response: Response, kept: Unchanged | None
@@ -532,12 +536,14 @@ class Engine:
         if self._traps is not None and looked_at:
             self._traps.came(response.url, response.body)
 
-    def _unknown(self, origin: str) -> bool:
+    def _unknown(self, origin: str, reach: int) -> bool:
         """Whether an origin's robots.txt has to be asked for, by this process or an earlier one."""
         now = self._clock.now()
-        if self._robots.unknown(origin, now) and (kept := self._frontier.recall(_ORIGIN, origin)):
+        if self._robots.unknown(origin, now, reach) and (
+            kept := self._frontier.recall(_ORIGIN, origin)
+        ):
             self.restore_origins([msgspec.json.decode(kept, type=OriginState)])
-        return self._robots.unknown(origin, now)
+        return self._robots.unknown(origin, now, reach)
 
     def _keep_origin(self, state: OriginState) -> None:
         if self._frontier.keeps:

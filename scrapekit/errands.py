@@ -20,7 +20,7 @@ from scrapekit.failure import failure
 from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Hop
 from scrapekit.limits import Rate
-from scrapekit.messages import Request, Response
+from scrapekit.messages import Response
 from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Scheduler
@@ -73,8 +73,10 @@ class Errands:
                 return
             self._close(errand, error)
         except Refused as refusal:
-            # The pages' own addresses are looked at as well.
-            self._learn(errand, "", f"refused: {refusal.reason}")
+            # The pages' own addresses are looked at as well, so these needn't be forbidden. Others
+            # may lead further, and a later run may: nothing is known of what it says.
+            self._book.refuse(errand.origin, errand.first.request.reach, self._clock.now())
+            self._tell.robots_read(errand.origin, f"refused: {refusal.reason}", 0.0, [])
         except Exception as error:
             self._tell.failed(failure(error, "fetch", request=errand.hop.request))
             self._close(errand, error)
@@ -134,7 +136,7 @@ class Errands:
 
     def _tried_again(self, errand: Errand, error: SiteError) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
-        first = Hop(Request(f"{errand.origin}/robots.txt"))
+        first = errand.first
         trouble = _unavailable(errand, error)
         due = self._retries.at(first.request, errand.tries, errand.turn, trouble)
         if due is None:

@@ -67,7 +67,8 @@ class Outcomes:
             troubles = len(processed.errors)
             items = self._within_limit(lease, processed.items)
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
-        reach = response.reach if response else lease.request.reach
+        last = lease.hop.request if lease.hop else lease.request
+        reach = response.reach if response else last.reach
         if failed is not None and self._keep_items:
             # Or else it would pass for a duplicate of itself when it is put back.
             aliases = ()

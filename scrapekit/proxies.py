@@ -8,7 +8,10 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from scrapekit.errors import FetchTimeout, ProxyError, SiteError, without_userinfo
+from scrapekit.messages import Request
 
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""RFC 9110, 9.2.1."""
 _PROXY_AUTHENTICATION_REQUIRED: Final = 407
 _MAX_DOUBLINGS: Final = 6
 
@@ -85,6 +88,18 @@ def is_at_fault(error: SiteError) -> bool:
     return isinstance(error, FetchTimeout) and error.phase == "connect"
 
 
+def may_change(error: SiteError, request: Request) -> bool:
+    """Whether another proxy may take the request at once."""
+    if sent_nothing(error):
+        return True
+    is_safe = request.method in _SAFE
+    return is_safe and isinstance(error, ProxyError) and is_at_fault(error)
+
+
 def sent_nothing(error: SiteError) -> bool:
-    """Whether the site can't have got the request: another proxy may take it at once."""
-    return isinstance(error, ProxyError) and is_at_fault(error)
+    """Whether the site can't have got the request: A status that comes in plain HTTP may be
+    the site's own.
+    """
+    if not isinstance(error, ProxyError) or not is_at_fault(error):
+        return False
+    return error.status is None or error.url.startswith("https:")

@@ -12,6 +12,10 @@ from scrapekit import urls
 from scrapekit.agents import only_for
 from scrapekit.errors import InvalidURL, RobotsUnavailable
 
+MAX_DELAY_S: Final = 3600.0
+"""A site that asks for longer pauses can't hang a crawl for ever."""
+_MAX_REQUESTS: Final = 10_000
+_MAX_PERIOD_S: Final = 86_400.0
 MAX_BYTES: Final = 500 * 1024
 """What is read of a robots.txt (RFC 9309, 2.5 asks for at least 500 KiB)."""
 
@@ -47,9 +51,9 @@ class Robots:
 
     @property
     def delay_s(self) -> float:
-        """The Crawl-delay in seconds; 0 if there is none."""
+        """The Crawl-delay in seconds, at most MAX_DELAY_S; 0 if there is none."""
         delay = self._rules.crawl_delay(self._agent) if self._rules else None
-        return max(0.0, float(delay)) if delay is not None else 0.0
+        return min(max(0.0, float(delay)), MAX_DELAY_S) if delay is not None else 0.0
 
     @property
     def rate(self) -> tuple[int, float] | None:
@@ -60,7 +64,7 @@ class Robots:
         rate = self._rules.request_rate(self._agent) if self._rules else None
         if rate is None or rate.requests < 1 or rate.seconds <= 0:
             return None
-        return int(rate.requests), float(rate.seconds)
+        return min(int(rate.requests), _MAX_REQUESTS), min(float(rate.seconds), _MAX_PERIOD_S)
 
     def sitemaps(self, base: str) -> list[str]:
         """The URLs of the `Sitemap:` lines, which are for every agent; those that can't be
@@ -86,6 +90,9 @@ def product_token(user_agent: str) -> str:
 ALLOW_ALL: Final = Robots("", "")
 
 
+_ANY_REACH: Final = 1 << 30
+
+
 @dataclass(slots=True)
 class _Entry:
     rules: Robots | None
@@ -93,6 +100,8 @@ class _Entry:
     read_at: float
     trouble: str = ""
     """Why there are no rules."""
+    refused_at: int = _ANY_REACH
+    """Pages that may lead further than this may have it asked for again."""
 
 
 class RobotsBook:
@@ -108,10 +117,14 @@ class RobotsBook:
     def __repr__(self) -> str:
         return f"<RobotsBook origins={len(self._entries)}>"
 
-    def unknown(self, origin: str, now: float) -> bool:
-        """Whether the origin's robots.txt has to be fetched first."""
+    def unknown(self, origin: str, now: float, reach: int = 0) -> bool:
+        """Whether the origin's robots.txt has to be fetched first, for a page of that reach."""
         entry = self._entries.get(origin)
-        return entry is None or entry.until <= now
+        return entry is None or entry.until <= now or reach > entry.refused_at
+
+    def refuse(self, origin: str, reach: int, now: float) -> None:
+        """A robots.txt may not be fetched on behalf of pages of that reach."""
+        self._entries[origin] = _Entry(ALLOW_ALL, now + FRESH_S, now, refused_at=reach)
 
     def allows(self, origin: str, url: str) -> bool:
         """Whether a URL of an origin that isn't unknown may be fetched.

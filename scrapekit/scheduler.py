@@ -31,6 +31,9 @@ _PUBLIC: Final = int(Space.PUBLIC)
 HOLD: Final = "hold"
 """The frontier's notes on when an origin may be asked again, because it said so."""
 
+REACH: Final = "reach"
+"""Its notes on how far an origin's robots.txt may lead."""
+
 _ORIGINS: Final = 100
 """How many origins are taken up in one go: a few milliseconds' work."""
 
@@ -52,7 +55,7 @@ class Scheduler:
         grow: Callable[[int], None],
         backlog: int,
         max_pages: int | None = None,
-        unknown: Callable[[str], bool] | None = None,
+        unknown: Callable[[str, int], bool] | None = None,
     ) -> None:
         self._frontier = frontier
         self._politeness = politeness
@@ -99,6 +102,8 @@ class Scheduler:
                 self._politeness.hold(origin, float(until))
             else:
                 self._frontier.remember(HOLD, origin, None)
+        kept = self._frontier.recall_all(REACH).items()
+        self._reaches |= {origin: int(reach) for origin, reach in kept}
         origins = self._frontier.origins()
         while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
             self._book(some)
@@ -198,6 +203,9 @@ class Scheduler:
         self._starts_open = False
         if self._over():
             self._wake_all()
+        else:
+            # All that is pending may have to wait: then somebody has to wait for it.
+            self._grow(1)
 
     def hold(self, origin: str, until: float) -> None:
         """Nothing more to an origin before `until`."""
@@ -242,7 +250,7 @@ class Scheduler:
         while (origin := self._politeness.pick(now)) is not None:
             turn = self._take(origin, now)
             if turn is not None:
-                turn.began = now
+                turn.began, turn.in_turn = now, True
                 self._politeness.started(origin, now)
             self._book((origin,))
             if turn is not None:
@@ -258,8 +266,9 @@ class Scheduler:
         if self.out_of_pages and not self._begun.has_hop(origin):
             self._skipped.add(origin)
             return None
-        if self._unknown is not None and self._unknown(origin):
-            return self._begun.ask(origin, self._reaches.get(origin, _PUBLIC))
+        reach = self._reaches.get(origin, _PUBLIC)
+        if self._unknown is not None and self._unknown(origin, reach):
+            return self._begun.ask(origin, reach)
         return self._begun.hop(origin) or self._lease(origin, now)
 
     def _note_reach(self, requests: Iterable[Request]) -> None:
@@ -269,6 +278,7 @@ class Scheduler:
             origin = urls.origin(request.url)
             if reaches.get(origin, _PUBLIC) < request.reach:
                 reaches[origin] = request.reach
+                self._frontier.remember(REACH, origin, str(request.reach))
 
     def _lease(self, origin: str, now: float) -> Lease | None:
         lease = self._frontier.lease(origin, now)
@@ -306,7 +316,13 @@ class Scheduler:
         if self._over():
             self._wake_all()
 
+    def abandon(self, turn: Lease | Errand) -> None:
+        """A turn was cut short: its origin is free again for crawls that share its limits."""
+        if turn.in_turn:
+            self._end_turn(turn)
+
     def _end_turn(self, turn: Lease | Errand) -> None:
+        turn.in_turn = False
         if not turn.sent:
             self._politeness.unsent(turn.turn, turn.began)
         self._politeness.finished(turn.turn, self._clock.now())

@@ -68,7 +68,7 @@ class Sender:
             except SiteError as error:
                 if proxies.is_at_fault(error):
                     self._bench(proxy, error)
-                if not proxies.sent_nothing(error) or len(tried) == len(self._proxies):
+                if not proxies.may_change(error, request) or len(tried) == len(self._proxies):
                     raise
             else:
                 self._proxies.worked(proxy)

@@ -47,6 +47,7 @@ class Lease:
     hop: Hop | None = None
     """Where redirects have led; None before any."""
     began: float = 0.0
+    in_turn: bool = False
     """When it was handed out, or went on to this hop."""
     sent: bool = False
     """Whether a request was made since then."""

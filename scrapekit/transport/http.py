@@ -180,7 +180,8 @@ class HttpTransport:
         return (request.proxy or self._settings.proxy) is not None
 
     def _check_proxy(self, request: Request, status: int) -> None:
-        if status == 407 and self._proxied(request):
+        # Of https, what comes through the tunnel is the site's: that has its own status.
+        if status == 407 and self._proxied(request) and request.url.startswith("http:"):
             raise proxy_refuses(request.url, status)
 
     async def _send(self, request: Request) -> aiohttp.ClientResponse:

@@ -7,8 +7,12 @@ import csv
 import dataclasses
 import json
 import logging
+import os
+import signal
 import sqlite3
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -22,10 +26,11 @@ from scrapekit import Request, Response, Settings, Spider
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import Recorder, RequestsDropped
 from scrapekit.failure import Failure
+from scrapekit.frontier.folder import lock
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
 from scrapekit.report import Report
-from scrapekit.testing import FakeTransport, ManualClock
+from scrapekit.testing import FakeTransport, ManualClock, respond
 
 HOME = "http://shop.test"
 PAGES = 12
@@ -190,7 +195,7 @@ async def test_a_job_of_another_format_is_refused_and_kept(job: Path) -> None:
         opened.execute("PRAGMA user_version = 99")
     before = database.read_bytes()
 
-    with pytest.raises(JobError, match="has format 99, and this scrapekit knows format 1"):
+    with pytest.raises(JobError, match="has format 99, and this scrapekit knows format 2"):
         await crawl(Row(), job, site())
 
     assert database.read_bytes() == before
@@ -843,3 +848,49 @@ async def test_what_the_machine_took_down_with_it_is_made_anew(
     await crawl(Texts(), job, site(), output=file)
 
     assert sorted(read(file)) == EXPECTED
+
+
+async def test_max_items_leaves_the_other_pages_to_the_next_run(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    first = await crawl(Row(), job, site(), output=file, settings={"max_items": 3})
+    assert first.reason == "max_items"
+    await crawl(Row(), job, site(), output=file)
+    assert sorted(numbers(file)) == sorted(ALL)
+
+
+async def test_a_job_of_sitemaps_is_continued(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    urls = [f"https://listed.test/{n}" for n in range(12)]
+    pages = dict.fromkeys(urls, "<p>x")
+    listed = respond("\n".join(urls), headers={"Content-Type": "text/plain"})
+    web = {**pages, "https://listed.test/sitemap.txt": listed}
+    for _ in range(3):
+        spider = Listed()
+        await crawl(spider, job, web, output=file, settings={"max_pages": 5})
+    found = [json.loads(line)["url"] for line in file.read_text().splitlines()]
+    assert sorted(found) == sorted(urls)
+
+
+class Listed(Spider):
+    sitemap_urls = ("https://listed.test/sitemap.txt",)
+
+    def parse(self, response: Response) -> dict[str, str]:
+        return {"url": response.url}
+
+
+def test_a_job_is_free_when_a_process_that_had_it_is_gone_but_not_its_forks(job: Path) -> None:
+    program = (
+        "import os, sys, time\n"
+        "from pathlib import Path\n"
+        "from scrapekit.frontier.folder import lock\n"
+        "folder = lock(Path(sys.argv[1]), create=True)\n"
+        "if os.fork() == 0:\n"
+        "    time.sleep(60)\n"
+        "    os._exit(0)\n"
+    )
+    done = subprocess.Popen([sys.executable, "-c", program, str(job)], start_new_session=True)
+    try:
+        assert done.wait(30) == 0
+        lock(job, create=True).release()
+    finally:
+        os.killpg(done.pid, signal.SIGKILL)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -511,3 +512,19 @@ async def test_links_of_a_page_that_says_nofollow_are_left_alone_if_asked_for() 
     async with Site(pages) as site:
         await crawled(Asking(start_urls=[site.url()]))
     assert sorted(site.hits) == ["/", "/a", "/b"]
+
+
+@pytest.mark.parametrize("obey", [False, True])
+async def test_a_crawl_whose_only_start_has_to_wait_waits_for_it(*, obey: bool) -> None:
+    class Later(Spider):
+        url: str = ""
+
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request(self.url, delay_s=0.05)
+
+        async def parse(self, response: Response) -> dict[str, Any]:
+            return {"url": response.url}
+
+    async with Site({"/": ""}) as site:
+        items, _ = await crawled(Later(url=site.url()), settings={"obey_robots": obey})
+    assert len(items) == 1

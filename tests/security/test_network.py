@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ import scrapekit
 from scrapekit import Request, Response, Settings, Spider
 from scrapekit.addresses import Space
 from scrapekit.budget import ByteBudget
-from scrapekit.errors import ConnectError, Refused
+from scrapekit.errors import ConnectError, Refused, SiteError
+from scrapekit.failure import Failure
 from scrapekit.reach import Reach, led_to
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport
@@ -375,3 +376,43 @@ def test_what_a_response_leads_to_is_told_by_its_url_if_by_nothing_else(
 ) -> None:
     assert Reach(Settings()).after(url, "", Space.LOOPBACK) == space
     assert Reach(Settings()).after(url, PUBLIC, Space.LOOPBACK) == Space.PUBLIC
+
+
+def flipping() -> Answers:
+    """A name that can't be resolved the first time, and leads inside from then on."""
+    asked: list[str] = []
+
+    def names(name: str) -> list[str]:
+        if name == "public.test":
+            return [PUBLIC]
+        asked.append(name)
+        if len(asked) == 1:
+            raise OSError("try again")
+        return [CANARY]
+
+    return names
+
+
+async def test_a_robots_txt_that_is_tried_again_leads_nowhere_inside() -> None:
+    settings: dict[str, Any] = {"obey_robots": True, "retries": 2, "retry_delay_s": 0.01}
+    async with listening() as canary, Site() as site:
+        site.pages["/"] = links(f"http://flip.test:{canary.port}/")
+        items, _ = await crawl(at("public.test", site), names=flipping(), **settings)
+    assert (canary.connections, len(items)) == (0, 1)
+
+
+async def test_what_on_error_makes_of_a_redirect_leads_nowhere_inside() -> None:
+    class Again(Follow):
+        def on_error(self, failed: Failure) -> Iterator[Request]:
+            assert isinstance(failed.error, SiteError)
+            yield Request(failed.error.url)
+
+    async with listening() as canary, Site() as site:
+        site.pages["/"] = redirect(f"http://flip.test:{canary.port}/")
+        chosen = Settings(obey_robots=False, retries=0)
+        spider = Again(start_urls=[at("public.test", site)])
+        transport = internet(flipping(), chosen)
+        async with scrapekit.crawl(spider, settings=chosen, transport=transport) as run:
+            await run.wait()
+    assert canary.connections == 0
+    assert run.report.dropped == {"local-network": 1}

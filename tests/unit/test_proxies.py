@@ -77,7 +77,8 @@ def test_what_was_tried_is_taken_only_if_there_is_no_other() -> None:
     ("error", "at_fault", "nothing_sent"),
     [
         (ProxyError("", url=""), True, True),
-        (ProxyError("", url="", status=407), True, True),
+        (ProxyError("", url="https://h/", status=407), True, True),
+        (ProxyError("", url="http://h/", status=407), True, False),
         (ProxyError("", url="", status=502), False, False),
         (ProxyError("", url="", status=403), False, False),
         (FetchTimeout("", url="", phase="connect", after_s=1), True, False),

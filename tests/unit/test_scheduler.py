@@ -42,7 +42,7 @@ class Bench:
             self.frontier,
             self.politeness,
             self.clock,
-            unknown=(lambda origin: origin not in self.known) if obey else None,
+            unknown=(lambda origin, _reach: origin not in self.known) if obey else None,
             grow=self.grown.append,
             backlog=backlog,
             max_pages=max_pages,
