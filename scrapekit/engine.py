@@ -148,6 +148,14 @@ class Engine:
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
             conditions=self._recrawl.conditions,
         )
+        self._lanes = Lanes(
+            threads=settings.threads,
+            make_processes=self._make_processes,
+            note=self._tell.ran,
+            count=spider.stats.merge,
+            timeout_s=settings.callback_timeout_s,
+            max_parse_s=settings.max_parse_s,
+        )
         self._errands = Errands(
             self._fetcher,
             self._scheduler,
@@ -156,15 +164,8 @@ class Engine:
             settings,
             clock,
             self._tell,
+            self._lanes.run_blocking,
             self._keep_origin,
-        )
-        self._lanes = Lanes(
-            threads=settings.threads,
-            make_processes=self._make_processes,
-            note=self._tell.ran,
-            count=spider.stats.merge,
-            timeout_s=settings.callback_timeout_s,
-            max_parse_s=settings.max_parse_s,
         )
         self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed)

@@ -7,7 +7,7 @@ request: what the origin, and those it redirects to, allow holds for its robots.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from scrapekit import guard, robots
@@ -22,7 +22,7 @@ from scrapekit.frontier.base import Hop
 from scrapekit.limits import Rate
 from scrapekit.messages import Response
 from scrapekit.retries import Retries
-from scrapekit.robots import RobotsBook
+from scrapekit.robots import Robots, RobotsBook
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
 from scrapekit.standing import OriginState
@@ -50,6 +50,7 @@ class Errands:
         settings: Settings,
         clock: Clock,
         announcer: Announcer,
+        run_blocking: Callable[..., Awaitable[Robots]],
         keep: Callable[[OriginState], None] = lambda _state: None,
     ) -> None:
         self._fetcher = fetcher
@@ -59,6 +60,7 @@ class Errands:
         self._settings = settings
         self._clock = clock
         self._tell = announcer
+        self._run_blocking = run_blocking
         self._keep = keep
         self._warned = 0
         # Apart from that of the pages, which wait for it with what they hold; and on top of it.
@@ -98,21 +100,24 @@ class Errands:
                 # RFC 9309, 2.3.1.2: like one that isn't there.
                 self._learn(errand, "", str(error))
                 return None
-        self._read(errand, response)
+        await self._read(errand, response)
         return None
 
-    def _read(self, errand: Errand, response: Response) -> None:
+    async def _read(self, errand: Errand, response: Response) -> None:
         reading = robots.reading_of_status(response.status)
         if reading == "unavailable":
             retry_after = response.headers.get("Retry-After")
             message = f"status {response.status}"
             raise RobotsUnavailable(message, url=response.url, retry_after=retry_after)
         text = robots.decode(response.body) if reading == "parse" else ""
-        self._learn(errand, text, f"status {response.status}")
+        rules = None
+        if len(text) > robots.LARGE:
+            rules = await self._run_blocking(self._book.parse, text)
+        self._learn(errand, text, f"status {response.status}", rules)
 
-    def _learn(self, errand: Errand, text: str, how: str) -> None:
+    def _learn(self, errand: Errand, text: str, how: str, rules: Robots | None = None) -> None:
         origin = errand.origin
-        rules = self._book.learn(origin, text, self._clock.now())
+        rules = self._book.learn(origin, text, self._clock.now(), rules)
         rate = Rate(*rules.rate) if rules.rate else None
         self._scheduler.slow_down(origin, rules.delay_s, rate)
         self._keep(

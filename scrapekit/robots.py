@@ -12,8 +12,12 @@ from scrapekit import urls
 from scrapekit.agents import only_for
 from scrapekit.errors import InvalidURL, RobotsUnavailable
 
-MAX_DELAY_S: Final = 3600.0
+MAX_DELAY_S: Final = 86_400.0
 """A site that asks for longer pauses can't hang a crawl for ever."""
+LARGE: Final = 65_536
+"""Characters. Larger ones take long to parse."""
+_MOST_LARGE: Final = 8
+"""So many are known at a time: each takes up to 35 MB. An earlier one is asked for again."""
 _MAX_REQUESTS: Final = 10_000
 _MAX_PERIOD_S: Final = 86_400.0
 MAX_BYTES: Final = 500 * 1024
@@ -113,6 +117,8 @@ class RobotsBook:
     def __init__(self, user_agent: str) -> None:
         self._agent = user_agent
         self._entries: dict[str, _Entry] = {}
+        self._large: dict[str, None] = {}
+        """The origins of large ones, the oldest first."""
 
     def __repr__(self) -> str:
         return f"<RobotsBook origins={len(self._entries)}>"
@@ -131,16 +137,32 @@ class RobotsBook:
 
         Raises RobotsUnavailable if nobody can say, so that nothing may.
         """
-        entry = self._entries[origin]
+        entry = self._entries.get(origin)
+        if entry is None:
+            raise RobotsUnavailable("it was forgotten for others", url=f"{origin}/robots.txt")
         if entry.rules is None:
             raise RobotsUnavailable(entry.trouble, url=f"{origin}/robots.txt")
         return entry.rules.allows(url)
 
-    def learn(self, origin: str, text: str, now: float) -> Robots:
-        """A robots.txt was read; a missing one has no text."""
-        rules = Robots(text, self._agent) if text.strip() else ALLOW_ALL
+    def parse(self, text: str) -> Robots:
+        """The rules of a robots.txt; a missing one has no text. Takes 0.7 s at worst."""
+        return Robots(text, self._agent) if text.strip() else ALLOW_ALL
+
+    def learn(self, origin: str, text: str, now: float, rules: Robots | None = None) -> Robots:
+        """A robots.txt was read; `rules` are those of the text, if they were parsed already."""
+        rules = rules or self.parse(text)
         self._entries[origin] = _Entry(rules, now + FRESH_S, now)
+        if len(text) > LARGE:
+            self._forget_large(origin)
         return rules
+
+    def _forget_large(self, latest: str) -> None:
+        self._large.pop(latest, None)
+        self._large[latest] = None
+        if len(self._large) > _MOST_LARGE:
+            oldest = next(iter(self._large))
+            del self._large[oldest]
+            self._entries.pop(oldest, None)
 
     def close(self, origin: str, trouble: str, until: float) -> None:
         """A robots.txt can't be had: until then nothing may be fetched, unless there is an old

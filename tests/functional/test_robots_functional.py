@@ -169,7 +169,7 @@ async def test_a_crawl_delay_that_makes_a_crawl_look_dead_is_told(
     rules = robots("User-agent: *", "Crawl-delay: 99999")
     async with Site({"/robots.txt": rules, "*": ""}) as site:
         await crawled(Titles(start_urls=site.urls("/a")), settings={**OBEY, "max_pages": 1})
-    assert "asks for 3600 s between requests" in caplog.text
+    assert "asks for 86400 s between requests" in caplog.text
 
 
 async def _advance(clock: ManualClock) -> None:
