@@ -9,6 +9,7 @@ import json
 import logging
 import sqlite3
 import stat
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -23,6 +24,7 @@ from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import Recorder, RequestsDropped
 from scrapekit.failure import Failure
 from scrapekit.frontier.sqlite import SqliteFrontier
+from scrapekit.frontier.store import Store
 from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock
@@ -162,6 +164,17 @@ async def test_the_folder_is_its_owners_alone(job: Path) -> None:
     assert stat.S_IMODE(job.stat().st_mode) == 0o700
 
 
+async def test_its_files_are_its_owners_alone_also_in_a_folder_that_others_may_read(
+    job: Path,
+) -> None:
+    job.mkdir(mode=0o755)
+    with closing(Store(job / "job.sqlite")):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in job.iterdir()}
+
+    names = ("job.sqlite", "job.sqlite-wal", "job.sqlite-shm")
+    assert modes == dict.fromkeys(names, 0o600)
+
+
 async def test_a_second_process_is_refused_at_once(job: Path) -> None:
     async with scrapekit.crawl(Row(), job=job, transport=FakeTransport(site())) as first:
         with pytest.raises(JobError, match=r"another process \(pid \d+\) has the job"):
@@ -169,6 +182,21 @@ async def test_a_second_process_is_refused_at_once(job: Path) -> None:
         await first.wait()
 
     await crawl(Row(), job, site())
+
+
+async def test_looking_at_an_open_job_lets_no_other_process_fold_its_journal(job: Path) -> None:
+    await crawl(Row(), job, site(), settings={"max_pages": 5})
+    look = f"import pathlib, scrapekit.jobs as j; print(j.state(pathlib.Path({str(job)!r})).done)"
+    with closing(Store(job / "job.sqlite")) as store:
+        store.change(("UPDATE notes SET value = '6' WHERE name = 'done'", ()))
+        journal = (job / "job.sqlite-wal").stat()
+        assert state(job).done == 6
+        assert len(list(items_of(job))) == 5
+
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", look)
+
+        assert await child.wait() == 0
+        assert (job / "job.sqlite-wal").stat().st_ino == journal.st_ino
 
 
 async def test_another_spiders_job_is_refused_and_kept(job: Path) -> None:
