@@ -25,15 +25,20 @@ from scrapekit.exports.projection import (
 
 
 class LinesProjection:
-    """A file in a format that can be added to."""
+    """A file in a format that can be added to. `make(safe)` makes the format; `safe` is whether
+    it is to be written for spreadsheets.
+    """
 
-    def __init__(self, path: str, make: Callable[[], Format], mode: Mode) -> None:
+    def __init__(
+        self, path: str, make: Callable[[bool], Format], mode: Mode, *, safe: bool = False
+    ) -> None:
         self.path = path
-        self.place = Place(format=make().name)
+        self.place = Place(format=make(safe).name, safe=safe)
         self.problems: list[ItemError] = []
         self.hurried = False
         self._make = make
-        self._format = make()
+        self._safe = safe
+        self._format = make(safe)
         self._mode = mode
         self._file: OutputFile | None = None
         self._last = b""
@@ -69,14 +74,19 @@ class LinesProjection:
         elif base and self.place.discard and size_of(self.path) >= base:
             self._file.cut(base)
             self._start_over(base)
-        elif not self._is_as_it_was():
-            if not rebuild or self.place.base:
-                raise edited(self.path, "it was changed since")
+        elif self._is_as_it_was():
+            self._format = self._make(self.place.safe)
+        elif not rebuild or self.place.base:
+            raise edited(self.path, "it was changed since")
+        else:
             self._file.cut(0)
             self._start_over()
-        if self.place.position:
-            self._resume_format()
         self._catch_up(read, rebuild=rebuild)
+        if self.place.safe != self._safe:
+            # Its rows so far say it in the other way, and the job has them all.
+            self._file.cut(base)
+            self._start_over(base)
+            self._catch_up(read, rebuild=rebuild)
 
     def follow(self, pages: Sequence[Items]) -> None:
         assert self._file is not None
@@ -96,13 +106,13 @@ class LinesProjection:
             file.release()
 
     def _start_over(self, base: int = 0) -> None:
-        self._format = self._make()
+        self._format = self._make(self._safe)
         self._last = b""
         if base:
             with Path(self.path).open("rb") as file:
                 self._last = before(file, base)
         kind, tail = self.place.format, hash_of(self._last)
-        self.place = Place(format=kind, base=base, position=base, tail=tail)
+        self.place = Place(format=kind, base=base, position=base, tail=tail, safe=self._safe)
 
     def _is_as_it_was(self) -> bool:
         place = self.place
@@ -122,6 +132,8 @@ class LinesProjection:
     def _catch_up(self, read: Read, *, rebuild: bool) -> None:
         """Compare what was written after the place, and write what is missing."""
         assert self._file is not None
+        if self.place.position:
+            self._resume_format()
         with Path(self.path).open("rb") as file:
             file.seek(self.place.position)
             for pages in read(self.place.page):

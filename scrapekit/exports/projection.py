@@ -37,6 +37,8 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """A hash of the bytes before."""
     base: int = 0
     """Where the job's items begin: after what was there before, with --append."""
+    safe: bool = False
+    """Whether it is written for spreadsheets."""
     discard: bool = False
     """What else is in the file may be thrown away."""
 

@@ -29,11 +29,14 @@ class JobExport:
     before is continued, in every mode.
     """
 
-    def __init__(self, job: Job, spec: str | os.PathLike[str], mode: Mode) -> None:
+    def __init__(
+        self, job: Job, spec: str | os.PathLike[str], mode: Mode, *, safe: bool = False
+    ) -> None:
         self.path = os.fspath(spec)
         self._job = job
         self._spec = spec
         self._mode = mode
+        self._safe = safe
         self._made: Projection | None = None
         self._failure: OutputError | None = None
         self._told = False
@@ -125,7 +128,9 @@ class JobExport:
     @property
     def _projection(self) -> Projection:
         if self._made is None:
-            made = exports.project(self._spec, mode=self._mode, mark=self._job.mark)
+            made = exports.project(
+                self._spec, mode=self._mode, mark=self._job.mark, safe=self._safe
+            )
             assert made is not None
             self._made = made
         return self._made
@@ -163,8 +168,11 @@ class Followers:
         return {(OUTPUT, name): value for name, value in places}
 
 
-def job_exports(job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]]) -> list[Export]:
-    """The exports of a job, not opened yet. Pipes and terminals get what this run commits.
+def job_exports(
+    job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]], *, safe: bool = False
+) -> list[Export]:
+    """The exports of a job, not opened yet. Pipes and terminals get what this run commits. With
+    `safe`, CSV files that follow the job are written for spreadsheets.
 
     Raises UsageError for what names no file or no format.
     """
@@ -174,7 +182,7 @@ def job_exports(job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]]) 
         if exports.project(spec, mode=mode, mark=0) is None:
             made.append(exports.open_spec(spec, mode=mode))
         else:
-            following.append(JobExport(job, spec, mode))
+            following.append(JobExport(job, spec, mode, safe=safe))
             made.append(following[-1])
     job.follower = Followers(following)
     return made

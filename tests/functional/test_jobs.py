@@ -704,6 +704,33 @@ async def test_appending_keeps_what_was_there_and_continues(
     assert sorted(read(file)) == sorted(EXPECTED + EXPECTED[:3])
 
 
+class Formulas(Row):
+    name = "row"
+
+    async def parse(self, response: Response) -> AsyncIterator[Any]:
+        yield {"n": int(response.get("title", "")), "-text": "=cmd()"}
+        yield response.follow_all()
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+async def test_what_is_written_for_spreadsheets_is_so_in_every_run(
+    job: Path, tmp_path: Path, *, before: bool, append: bool
+) -> None:
+    file, there = tmp_path / "items.csv", '"n","\'-text"\n"99","\'=old"\n' if append else ""
+    file.write_text(there)
+    options: dict[str, Any] = {"output": file, "append": append}
+    first = {"csv_safe": before, "max_pages": 5}
+    await crawl(Formulas(), job, site(), settings=first, **options)
+
+    for _ in range(2):
+        await crawl(Formulas(), job, site(), settings={"csv_safe": True}, **options)
+
+    head, *rows = file.read_text().removeprefix(there).splitlines()
+    assert append or head == '"n","\'-text"'
+    assert sorted([head, *rows] if append else rows) == sorted(f'"{n}","\'=cmd()"' for n in ALL)
+
+
 async def test_a_pipe_gets_what_this_run_commits(
     job: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
