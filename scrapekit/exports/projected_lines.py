@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from scrapekit.errors import ItemError
-from scrapekit.exports.base import Format
+from scrapekit.exports.base import Format, take_up
 from scrapekit.exports.files import Mode, OutputFile, check
 from scrapekit.exports.jsonl import JsonLines
 from scrapekit.exports.projection import (
@@ -46,6 +46,8 @@ class LinesProjection:
     def check(self, place: Place | None) -> None:
         if place is None:
             check(self.path, self._mode, appendable=self._format.appendable)
+            if self._mode == "append":
+                take_up(self.path, self._make(self._safe))
             return
         check_folder(self.path)
         if not Path(self.path).exists() and place.base:

@@ -704,6 +704,23 @@ async def test_appending_keeps_what_was_there_and_continues(
     assert sorted(read(file)) == sorted(EXPECTED + EXPECTED[:3])
 
 
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+async def test_nothing_is_added_to_a_line_that_is_not_finished(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+    file.write_text('n,text,more\n"torn')
+
+    for _ in range(2):
+        with pytest.raises(OutputError, match="its last line is not finished"):
+            await crawl(Texts(), job, site(), output=file, append=True)
+
+    assert file.read_text() == 'n,text,more\n"torn'
+    file.write_text("")
+    await crawl(Texts(), job, site(), output=file, append=True)
+    assert sorted(read(file)) == EXPECTED
+
+
 class Formulas(Row):
     name = "row"
 
