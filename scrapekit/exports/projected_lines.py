@@ -21,6 +21,7 @@ from scrapekit.exports.projection import (
     edited,
     hash_of,
     size_of,
+    spoilt,
 )
 
 
@@ -70,8 +71,10 @@ class LinesProjection:
     def open(self, read: Read, *, rebuild: bool) -> None:
         base = self.place.base
         fresh = not base and (self.place.discard or not Path(self.path).exists())
-        self._file = OutputFile(self.path, "overwrite" if fresh else "append")
+        # To be added to in any case: what is cut off by others meanwhile leaves no hole then.
+        self._file = OutputFile(self.path, "append")
         if fresh:
+            self._file.cut(0)
             self._start_over()
         elif base and self.place.discard and size_of(self.path) >= base:
             self._file.cut(base)
@@ -98,7 +101,10 @@ class LinesProjection:
         self._move(pages, data)
 
     def finish(self, read: Read) -> None:
-        """It is complete at any time."""
+        assert self._file is not None
+        self._file.look_for(self.path)
+        if size_of(self.path) != self.place.position or not self._is_as_it_was():
+            raise spoilt(self.path)
 
     def close(self) -> None:
         file, self._file = self._file, None

@@ -8,7 +8,7 @@ import msgspec
 
 from scrapekit.errors import ItemError
 from scrapekit.exports.files import Mode, check
-from scrapekit.exports.projection import Items, Place, Read, check_folder, edited, size_of
+from scrapekit.exports.projection import Items, Place, Read, check_folder, edited, size_of, spoilt
 from scrapekit.exports.sqlite import SqliteFile, remove, whose
 
 
@@ -58,8 +58,11 @@ class SqliteProjection:
     def follow(self, pages: Sequence[Items]) -> None:
         assert self._file is not None
         data = "".join([page.lines for page in pages]).encode()
-        self._file.write(data, pages[-1].number)
-        self._file.look_for(self.path)
+        try:
+            self._file.write(data, pages[-1].number)
+        finally:
+            # Of a file that is gone SQLite says that it is read-only, or nothing at all.
+            self._file.look_for(self.path)
         self.place = msgspec.structs.replace(
             self.place,
             page=pages[-1].number,
@@ -67,7 +70,10 @@ class SqliteProjection:
         )
 
     def finish(self, read: Read) -> None:
-        """It is complete at any time."""
+        assert self._file is not None
+        self._file.look_for(self.path)
+        if (self._file.page, self._file.count) != (self.place.page, self.place.count):
+            raise spoilt(self.path)
 
     def close(self) -> None:
         file, self._file = self._file, None

@@ -89,7 +89,10 @@ class Projection(Protocol):
         """Write the items of pages."""
 
     def finish(self, read: Read) -> None:
-        """Complete the file. What has a place can still be continued later."""
+        """Complete the file. What has a place can still be continued later.
+
+        Raises FileNotFoundError or OutputError if it isn't what was written any more.
+        """
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -118,6 +121,15 @@ def before(file: BinaryIO, position: int) -> bytes:
 def hash_of(data: bytes) -> str:
     """What stands for such bytes."""
     return xxhash.xxh3_64_hexdigest(data) if data else ""
+
+
+def spoilt(path: str) -> OutputError:
+    """The error for a file that somebody else changed while it was written."""
+    return OutputError(
+        f"{path} was changed by somebody else while it was written. Move it away, and it is made "
+        "anew from the job, which has all items",
+        path=path,
+    )
 
 
 def edited(path: str, what: str) -> OutputError:

@@ -118,9 +118,9 @@ class JobExport:
     async def _finish(self) -> None:
         try:
             await self._job.flush()
-        except JobError:
-            # It is told by whoever committed last.
-            return
+        except JobError as error:
+            # Whoever committed last may have told, but not if it has gone since.
+            self._failure = self._failure or _failed(self.path, error)
         if self._failure is None:
             await asyncio.to_thread(self._projection.finish, self._job.pages)
             self._note(self._projection.place)

@@ -7,6 +7,8 @@ import csv
 import dataclasses
 import json
 import logging
+import os
+import shutil
 import sqlite3
 import stat
 import sys
@@ -21,7 +23,7 @@ import pytest
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
-from scrapekit.events import Recorder, RequestsDropped
+from scrapekit.events import PageDone, Recorder, RequestsDropped
 from scrapekit.failure import Failure
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.frontier.store import Store
@@ -702,6 +704,78 @@ async def test_appending_keeps_what_was_there_and_continues(
     await crawl(Texts(), job, site(), **options)
 
     assert sorted(read(file)) == sorted(EXPECTED + EXPECTED[:3])
+
+
+async def spoilt(
+    job: Path, outputs: list[Path], spoil: Callable[[], Any], *, after: int = PAGES
+) -> Report:
+    """What a crawl tells of it if somebody meddles with its files."""
+    left = iter(range(after - 1, -1, -1))
+
+    def observe(event: object) -> None:
+        if isinstance(event, PageDone) and next(left, None) == 0:
+            spoil()
+
+    return await crawl(Texts(), job, site(), output=outputs, observers=[observe])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_a_job_that_vanishes_after_the_last_page_is_missed(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], lambda: shutil.rmtree(job))
+
+    assert (report.ok, report.reason) == (False, "failed")
+    assert any(f"can't write {file}: can't use the job" in e.message for e in report.errors)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv", "sqlite"])
+@pytest.mark.parametrize("after", [5, PAGES])
+async def test_an_output_that_vanishes_is_missed(
+    job: Path, tmp_path: Path, name: str, after: int
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], file.unlink, after=after)
+
+    assert (report.ok, report.reason) == (False, "failed")
+    (group,) = report.errors
+    assert "it is gone; it is made anew when the job is continued" in group.message
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+@pytest.mark.parametrize("after", [5, PAGES])
+async def test_an_output_that_is_cut_off_meanwhile_is_told(
+    job: Path, tmp_path: Path, name: str, after: int
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], lambda: os.truncate(file, 0), after=after)
+
+    assert (report.ok, report.reason) == (False, "failed")
+    (group,) = report.errors
+    assert "was changed by somebody else while it was written" in group.message
+    file.unlink()
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_rows_that_others_delete_meanwhile_are_told(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.sqlite"
+
+    def delete() -> None:
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("DELETE FROM items")
+            database.commit()
+
+    report = await spoilt(job, [file], delete)
+
+    assert not report.ok
+    assert "was changed by somebody else" in report.errors[0].message
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv"])
