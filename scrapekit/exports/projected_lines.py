@@ -69,6 +69,13 @@ class LinesProjection:
         return self.place
 
     def open(self, read: Read, *, rebuild: bool) -> None:
+        try:
+            self._open(read, rebuild=rebuild)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, read: Read, *, rebuild: bool) -> None:
         base = self.place.base
         fresh = not base and (self.place.discard or not Path(self.path).exists())
         # To be added to in any case: what is cut off by others meanwhile leaves no hole then.

@@ -40,6 +40,13 @@ class SqliteProjection:
         return self.place
 
     def open(self, read: Read, *, rebuild: bool) -> None:
+        try:
+            self._open(read, rebuild=rebuild)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, read: Read, *, rebuild: bool) -> None:
         known = whose(self.path) if size_of(self.path) else None
         if self.place.discard and self.place.base:
             raise edited(self.path, "it holds items from before the job")

@@ -82,7 +82,7 @@ class Projection(Protocol):
 
     def open(self, read: Read, *, rebuild: bool) -> None:
         """Bring the file to what the job has. `rebuild`: make it anew if it isn't as it was left,
-        because the machine went down.
+        because the machine went down. Has nothing open if it raises.
         """
 
     def follow(self, pages: Sequence[Items]) -> None:

@@ -302,9 +302,12 @@ class Store:
             raise broken(self.path, error) from error
 
     def _connect(self, *scripts: str) -> sqlite3.Connection:
-        database = sqlite3.connect(
-            self.path, isolation_level=None, timeout=10, check_same_thread=False
-        )
+        try:
+            database = sqlite3.connect(
+                self.path, isolation_level=None, timeout=10, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise broken(self.path, error) from error
         try:
             database.executescript("PRAGMA cache_size = -2000; PRAGMA temp_store = MEMORY;")
             for script in scripts:

@@ -56,19 +56,14 @@ class JobExport:
         await asyncio.to_thread(self._projection.check, place)
 
     async def open(self) -> None:
-        projection = self._projection
         try:
-            await asyncio.to_thread(projection.check, self._kept())
-            place = await asyncio.to_thread(projection.claim, self._kept())
-            # Before the file is touched: what is in it from now on is the job's.
-            self._note(place)
-            await self._job.flush()
-            await asyncio.to_thread(
-                projection.open, self._job.pages, rebuild=self._job.machine_died
-            )
+            # A thread can't be cancelled, and would leave the file open when it is done.
+            await seen_through(self._take_up())
+        except asyncio.CancelledError:
+            await seen_through(asyncio.to_thread(self._projection.close))
+            raise
         except (OSError, sqlite3.Error) as error:
             raise _failed(self.path, error) from error
-        self._note(projection.place)
         self._open = True
 
     def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
@@ -102,6 +97,16 @@ class JobExport:
         if not self._open or self._failure is not None:
             return None
         return self._name, _encode(self._projection.place)
+
+    async def _take_up(self) -> None:
+        projection = self._projection
+        await asyncio.to_thread(projection.check, self._kept())
+        place = await asyncio.to_thread(projection.claim, self._kept())
+        # Before the file is touched: what is in it from now on is the job's.
+        self._note(place)
+        await self._job.flush()
+        await asyncio.to_thread(projection.open, self._job.pages, rebuild=self._job.machine_died)
+        self._note(projection.place)
 
     def _hurry(self) -> None:
         self._projection.hurried = True

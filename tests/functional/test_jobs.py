@@ -12,6 +12,7 @@ import shutil
 import sqlite3
 import stat
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -28,6 +29,7 @@ from scrapekit.failure import Failure
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.frontier.store import Store
 from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
+from scrapekit.jobs.job import Job
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock
 
@@ -964,6 +966,47 @@ async def test_a_cancelled_crawl_lets_go_of_its_job(job: Path, tmp_path: Path, t
 
     assert report.ok
     assert sorted(item["n"] for item in json.loads(file.read_text())) == sorted(ALL)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_a_crawl_that_is_cancelled_while_it_opens_an_output_lets_go_of_it(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+    begun, held = threading.Event(), threading.Event()
+    pages = Job.pages
+
+    def slow(self: Job, after: int) -> Iterator[Any]:
+        begun.set()
+        held.wait(60)
+        return pages(self, after)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Job, "pages", slow)
+        task = asyncio.create_task(crawl(Texts(), job, site(), output=file))
+        for _ in range(10_000):
+            if begun.is_set() or task.done():
+                break
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.wait({task})
+
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_an_output_that_is_refused_is_let_go_of(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+    good = file.read_bytes()
+    file.write_bytes(good + b"mine\n")
+    with pytest.raises(OutputError, match="something was added to it since"):
+        await crawl(Texts(), job, site(), output=file)
+    file.write_bytes(good)
+
+    assert (await crawl(Texts(), job, site(), output=file)).ok
 
 
 @pytest.mark.parametrize("name", FORMATS)
