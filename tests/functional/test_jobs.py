@@ -669,6 +669,22 @@ async def test_another_database_in_the_place_of_the_output_is_refused_and_kept(
         await crawl(Texts(), job, site(), output=file)
 
 
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41 b", "caf\u00e9"])
+async def test_a_database_is_continued_whatever_its_name(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"{name}.sqlite"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+
+    await crawl(Texts(), job, site(), output=file)
+
+    assert sorted(read(file)) == EXPECTED
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("PRAGMA application_id = 7;")
+    with pytest.raises(OutputError, match="it is another database"):
+        await crawl(Texts(), job, site(), output=file)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 async def test_a_file_that_is_not_the_jobs_is_refused_and_kept(
     job: Path, tmp_path: Path, name: str
