@@ -32,7 +32,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     """The items written."""
     position: int = 0
-    """Where the next item starts, in bytes."""
+    """Where the next item starts, in bytes; of a database, the rows that were there before."""
     tail: str = ""
     """A hash of the bytes before."""
     base: int = 0

@@ -229,6 +229,16 @@ def whose(path: str) -> tuple[int, int] | None:
         return None
 
 
+def rows_of(path: str) -> int:
+    """How many items a database holds; 0 if it can't be read, or has no table of them yet."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
+            return int(database.execute("SELECT count(*) FROM items").fetchone()[0])
+    except sqlite3.Error:
+        return 0
+
+
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 

@@ -669,6 +669,50 @@ async def test_another_database_in_the_place_of_the_output_is_refused_and_kept(
         await crawl(Texts(), job, site(), output=file)
 
 
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("INSERT INTO items (n) VALUES (99)", "rows were added or deleted since"),
+        ("DELETE FROM items WHERE n = 2", "rows were added or deleted since"),
+        ("PRAGMA user_version = 6", "it has items of pages that the job doesn't have"),
+        ("PRAGMA user_version = 4", "rows were added or deleted since"),
+    ],
+)
+async def test_a_database_that_was_edited_is_refused_and_kept(
+    job: Path, tmp_path: Path, edit: str, told: str, *, append: bool
+) -> None:
+    file = tmp_path / "items.sqlite"
+    options: dict[str, Any] = {"output": file, "append": append}
+    if append:
+        await crawl(Texts(), tmp_path / "other", site(3), output=file)
+    first = await crawl(Texts(), job, site(), settings={"max_pages": 5}, **options)
+    assert first.exports == {str(file): 5}
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute(edit)
+    edited = file.read_bytes()
+
+    with pytest.raises(OutputError, match=f"{told}. Move it away"):
+        await crawl(Texts(), job, site(), **options)
+
+    assert file.read_bytes() == edited
+    file.rename(tmp_path / "aside")
+    await crawl(Texts(), job, site(), **options)
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_a_database_that_an_older_job_follows_is_refused(job: Path, tmp_path: Path) -> None:
+    file, copy = tmp_path / "items.sqlite", tmp_path / "copy"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+    shutil.copytree(job, copy)
+    await crawl(Texts(), job, site(), output=file)
+
+    with pytest.raises(OutputError, match="items of pages that the job doesn't have"):
+        await crawl(Texts(), copy, site(), output=file)
+
+    assert sorted(read(file)) == EXPECTED
+
+
 @pytest.mark.parametrize("name", ["a#b", "a?b", "a%41 b", "caf\u00e9"])
 async def test_a_database_is_continued_whatever_its_name(
     job: Path, tmp_path: Path, name: str
