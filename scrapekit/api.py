@@ -464,7 +464,7 @@ def prepare(
         if frontier is not None:
             raise UsageError("a crawl takes a job or a frontier, not both")
         frontier = kept = Job(Path(job), spider, settings, clock)
-        opened = job_exports(kept, outputs)
+        opened = job_exports(kept, outputs, safe=settings.csv_safe)
     else:
         opened = [exports.open_spec(spec, mode=mode) for spec, mode in outputs]
     if settings.csv_safe:

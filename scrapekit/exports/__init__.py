@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import PurePath
 
 from scrapekit.errors import UsageError
@@ -60,9 +61,12 @@ def open_spec(spec: str | os.PathLike[str], *, mode: Mode = "new") -> Export:
     return FileExport(path, FORMATS[name](), mode=mode)
 
 
-def project(spec: str | os.PathLike[str], *, mode: Mode, mark: int) -> Projection | None:
+def project(
+    spec: str | os.PathLike[str], *, mode: Mode, mark: int, safe: bool = False
+) -> Projection | None:
     """The file that `spec` describes, following a job; None for what no job can continue: pipes,
-    terminals and other devices. `mark` tells databases of different jobs apart.
+    terminals and other devices. `mark` tells databases of different jobs apart, `safe` has CSV
+    written for spreadsheets.
 
     Raises UsageError if the spec names no file or no format.
     """
@@ -73,7 +77,8 @@ def project(spec: str | os.PathLike[str], *, mode: Mode, mark: int) -> Projectio
         return SqliteProjection(path, mode, mark)
     make = FORMATS[name]
     if make().appendable:
-        return LinesProjection(path, make, mode)
+        safe = safe and name == Csv.name
+        return LinesProjection(path, partial(_layout, name), mode, safe=safe)
     return WholeProjection(path, make, mode)
 
 
@@ -96,6 +101,13 @@ def escape_formulas(outputs: Iterable[Export]) -> None:
     for output in outputs:
         if isinstance(output, FileExport) and isinstance(output.layout, Csv):
             output.layout.safe = True
+
+
+def _layout(name: str, safe: bool) -> Format:
+    layout = FORMATS[name]()
+    if isinstance(layout, Csv):
+        layout.safe = safe
+    return layout
 
 
 def _parse(spec: str | os.PathLike[str]) -> tuple[str, str]:

@@ -181,21 +181,8 @@ class FileExport:
     def _open(self) -> Target:
         self._check()
         if self._mode == "append" and self.path != STDOUT:
-            self._resume()
+            take_up(self.path, self._format)
         return OutputFile(self.path, self._mode)
-
-    def _resume(self) -> None:
-        path = Path(self.path)
-        if not path.is_file() or path.stat().st_size == 0:
-            return
-        with path.open("rb") as file:
-            try:
-                _check_last_line(file)
-                file.seek(0)
-                self._format.resume(file)
-            except ValueError as error:
-                message = f"can't append to {self.path}: {error}"
-                raise OutputError(message, path=self.path) from error
 
     def _encode(self, item: object, errors: list[ItemError]) -> bytes:
         def warn(why: str) -> None:
@@ -235,6 +222,23 @@ _ADVICE: dict[int | None, str] = {
     errno.ENXIO: "it is a pipe that nobody reads; start its reader first",
     errno.ENOSPC: "the disk is full; make room and crawl again",
 }
+
+
+def take_up(path: str, layout: Format) -> None:
+    """Have a format take up the file that it is to be added to, if it holds anything. Blocks.
+
+    Raises OutputError saying why nothing can be added to it.
+    """
+    there = Path(path)
+    if not there.is_file() or there.stat().st_size == 0:
+        return
+    with there.open("rb") as file:
+        try:
+            _check_last_line(file)
+            file.seek(0)
+            layout.resume(file)
+        except ValueError as error:
+            raise OutputError(f"can't append to {path}: {error}", path=path) from error
 
 
 def _check_last_line(file: BinaryIO) -> None:

@@ -64,15 +64,15 @@ class OutputFile:
 
     def __init__(self, path: str, mode: Mode) -> None:
         self._fd = _open_stdout() if path == STDOUT else _open(path, mode)
-        self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
-        if self._regular and path != STDOUT:
-            try:
+        try:
+            self._regular = stat.S_ISREG(os.fstat(self._fd).st_mode)
+            if self._regular and path != STDOUT:
                 claim(self._fd, path, mode)
-            except (OSError, OutputError):
-                os.close(self._fd)
-                raise
-        self.size = os.fstat(self._fd).st_size if self._regular else 0
-        self._stop_reader, self._stop_writer = os.pipe()
+            self.size = os.fstat(self._fd).st_size if self._regular else 0
+            self._stop_reader, self._stop_writer = os.pipe()
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def __enter__(self) -> Self:
         return self

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 
 from scrapekit.errors import ItemError
-from scrapekit.exports.base import Format
+from scrapekit.exports.base import Format, take_up
 from scrapekit.exports.files import Mode, OutputFile, check
 from scrapekit.exports.jsonl import JsonLines
 from scrapekit.exports.projection import (
@@ -21,19 +21,25 @@ from scrapekit.exports.projection import (
     edited,
     hash_of,
     size_of,
+    spoilt,
 )
 
 
 class LinesProjection:
-    """A file in a format that can be added to."""
+    """A file in a format that can be added to. `make(safe)` makes the format; `safe` is whether
+    it is to be written for spreadsheets.
+    """
 
-    def __init__(self, path: str, make: Callable[[], Format], mode: Mode) -> None:
+    def __init__(
+        self, path: str, make: Callable[[bool], Format], mode: Mode, *, safe: bool = False
+    ) -> None:
         self.path = path
-        self.place = Place(format=make().name)
+        self.place = Place(format=make(safe).name, safe=safe)
         self.problems: list[ItemError] = []
         self.hurried = False
         self._make = make
-        self._format = make()
+        self._safe = safe
+        self._format = make(safe)
         self._mode = mode
         self._file: OutputFile | None = None
         self._last = b""
@@ -41,6 +47,8 @@ class LinesProjection:
     def check(self, place: Place | None) -> None:
         if place is None:
             check(self.path, self._mode, appendable=self._format.appendable)
+            if self._mode == "append":
+                take_up(self.path, self._make(self._safe))
             return
         check_folder(self.path)
         if not Path(self.path).exists() and place.base:
@@ -61,22 +69,36 @@ class LinesProjection:
         return self.place
 
     def open(self, read: Read, *, rebuild: bool) -> None:
+        try:
+            self._open(read, rebuild=rebuild)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, read: Read, *, rebuild: bool) -> None:
         base = self.place.base
         fresh = not base and (self.place.discard or not Path(self.path).exists())
-        self._file = OutputFile(self.path, "overwrite" if fresh else "append")
+        # To be added to in any case: what is cut off by others meanwhile leaves no hole then.
+        self._file = OutputFile(self.path, "append")
         if fresh:
+            self._file.cut(0)
             self._start_over()
         elif base and self.place.discard and size_of(self.path) >= base:
             self._file.cut(base)
             self._start_over(base)
-        elif not self._is_as_it_was():
-            if not rebuild or self.place.base:
-                raise edited(self.path, "it was changed since")
+        elif self._is_as_it_was():
+            self._format = self._make(self.place.safe)
+        elif not rebuild or self.place.base:
+            raise edited(self.path, "it was changed since")
+        else:
             self._file.cut(0)
             self._start_over()
-        if self.place.position:
-            self._resume_format()
         self._catch_up(read, rebuild=rebuild)
+        if self.place.safe != self._safe:
+            # Its rows so far say it in the other way, and the job has them all.
+            self._file.cut(base)
+            self._start_over(base)
+            self._catch_up(read, rebuild=rebuild)
 
     def follow(self, pages: Sequence[Items]) -> None:
         assert self._file is not None
@@ -86,7 +108,10 @@ class LinesProjection:
         self._move(pages, data)
 
     def finish(self, read: Read) -> None:
-        """It is complete at any time."""
+        assert self._file is not None
+        self._file.look_for(self.path)
+        if size_of(self.path) != self.place.position or not self._is_as_it_was():
+            raise spoilt(self.path)
 
     def close(self) -> None:
         file, self._file = self._file, None
@@ -96,13 +121,13 @@ class LinesProjection:
             file.release()
 
     def _start_over(self, base: int = 0) -> None:
-        self._format = self._make()
+        self._format = self._make(self._safe)
         self._last = b""
         if base:
             with Path(self.path).open("rb") as file:
                 self._last = before(file, base)
         kind, tail = self.place.format, hash_of(self._last)
-        self.place = Place(format=kind, base=base, position=base, tail=tail)
+        self.place = Place(format=kind, base=base, position=base, tail=tail, safe=self._safe)
 
     def _is_as_it_was(self) -> bool:
         place = self.place
@@ -122,6 +147,8 @@ class LinesProjection:
     def _catch_up(self, read: Read, *, rebuild: bool) -> None:
         """Compare what was written after the place, and write what is missing."""
         assert self._file is not None
+        if self.place.position:
+            self._resume_format()
         with Path(self.path).open("rb") as file:
             file.seek(self.place.position)
             for pages in read(self.place.page):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 
 import msgspec
 
 from scrapekit.errors import ItemError
 from scrapekit.exports.files import Mode, check
-from scrapekit.exports.projection import Items, Place, Read, check_folder, edited, size_of
-from scrapekit.exports.sqlite import SqliteFile, remove, whose
+from scrapekit.exports.projection import Items, Place, Read, check_folder, edited, size_of, spoilt
+from scrapekit.exports.sqlite import SqliteFile, refuse_foreign, remove, rows_of, whose
 
 
 class SqliteProjection:
@@ -27,8 +28,9 @@ class SqliteProjection:
     def check(self, place: Place | None) -> None:
         if place is None:
             check(self.path, self._mode, appendable=True)
-        else:
-            check_folder(self.path)
+            refuse_foreign(self.path, self._mode)
+            return
+        check_folder(self.path)
 
     def claim(self, place: Place | None) -> Place:
         if place is not None:
@@ -36,11 +38,25 @@ class SqliteProjection:
         else:
             append = self._mode == "append" and size_of(self.path) > 0
             discard = not append and size_of(self.path) > 0
-            self.place = msgspec.structs.replace(self.place, base=int(append), discard=discard)
+            rows = rows_of(self.path) if append else 0
+            self.place = msgspec.structs.replace(
+                self.place, base=int(append), position=rows, discard=discard
+            )
         return self.place
 
     def open(self, read: Read, *, rebuild: bool) -> None:
-        known = whose(self.path) if size_of(self.path) else None
+        try:
+            self._open(read, rebuild=rebuild)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, read: Read, *, rebuild: bool) -> None:
+        is_there = size_of(self.path) > 0
+        known = whose(self.path) if is_there else None
+        if not is_there:
+            # What it held before the job was moved away with it.
+            self.place = msgspec.structs.replace(self.place, base=0, position=0)
         if self.place.discard and self.place.base:
             raise edited(self.path, "it holds items from before the job")
         if self.place.discard or (rebuild and not self.place.base):
@@ -50,16 +66,21 @@ class SqliteProjection:
         self._file = SqliteFile(self.path, "append")
         self._file.adopt(self._mark)
         page = self._file.page
-        self.place = msgspec.structs.replace(self.place, page=page, discard=False)
+        count = self._count_to(page, read)
+        if self._file.count != self.place.position + count:
+            raise edited(self.path, "rows were added or deleted since")
+        self.place = msgspec.structs.replace(self.place, page=page, count=count, discard=False)
         for pages in read(page):
             self.follow(pages)
-        self.place = msgspec.structs.replace(self.place, count=self._file.count)
 
     def follow(self, pages: Sequence[Items]) -> None:
         assert self._file is not None
         data = "".join([page.lines for page in pages]).encode()
-        self._file.write(data, pages[-1].number)
-        self._file.look_for(self.path)
+        try:
+            self._file.write(data, pages[-1].number)
+        finally:
+            # Of a file that is gone SQLite says that it is read-only, or nothing at all.
+            self._file.look_for(self.path)
         self.place = msgspec.structs.replace(
             self.place,
             page=pages[-1].number,
@@ -67,12 +88,29 @@ class SqliteProjection:
         )
 
     def finish(self, read: Read) -> None:
-        """It is complete at any time."""
+        assert self._file is not None
+        self._file.look_for(self.path)
+        place = self.place
+        there = self._file.page, self._file.count
+        if there != (place.page, place.position + place.count):
+            raise spoilt(self.path)
 
     def close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
+
+    def _count_to(self, page: int, read: Read) -> int:
+        """How many items the job has up to a page, which may lie behind the place that was kept."""
+        last, count = (self.place.page, self.place.count) if self.place.page <= page else (0, 0)
+        if last < page:
+            for each in chain.from_iterable(read(last)):
+                if each.number > page:
+                    break
+                last, count = each.number, count + each.amount
+        if last < page:
+            raise edited(self.path, "it has items of pages that the job doesn't have")
+        return count
 
     def _may_mark(self, mark: int) -> bool:
         # One that was claimed, but not marked before the process died.

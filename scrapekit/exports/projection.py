@@ -32,11 +32,13 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     count: int = 0
     """The items written."""
     position: int = 0
-    """Where the next item starts, in bytes."""
+    """Where the next item starts, in bytes; of a database, the rows that were there before."""
     tail: str = ""
     """A hash of the bytes before."""
     base: int = 0
     """Where the job's items begin: after what was there before, with --append."""
+    safe: bool = False
+    """Whether it is written for spreadsheets."""
     discard: bool = False
     """What else is in the file may be thrown away."""
 
@@ -80,14 +82,17 @@ class Projection(Protocol):
 
     def open(self, read: Read, *, rebuild: bool) -> None:
         """Bring the file to what the job has. `rebuild`: make it anew if it isn't as it was left,
-        because the machine went down.
+        because the machine went down. Has nothing open if it raises.
         """
 
     def follow(self, pages: Sequence[Items]) -> None:
         """Write the items of pages."""
 
     def finish(self, read: Read) -> None:
-        """Complete the file. What has a place can still be continued later."""
+        """Complete the file. What has a place can still be continued later.
+
+        Raises FileNotFoundError or OutputError if it isn't what was written any more.
+        """
 
     def close(self) -> None:
         """Let go of the file. Idempotent."""
@@ -116,6 +121,15 @@ def before(file: BinaryIO, position: int) -> bytes:
 def hash_of(data: bytes) -> str:
     """What stands for such bytes."""
     return xxhash.xxh3_64_hexdigest(data) if data else ""
+
+
+def spoilt(path: str) -> OutputError:
+    """The error for a file that somebody else changed while it was written."""
+    return OutputError(
+        f"{path} was changed by somebody else while it was written. Move it away, and it is made "
+        "anew from the job, which has all items",
+        path=path,
+    )
 
 
 def edited(path: str, what: str) -> OutputError:

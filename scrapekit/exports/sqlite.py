@@ -220,11 +220,23 @@ def remove(path: str) -> None:
 def whose(path: str) -> tuple[int, int] | None:
     """The `mark` and `page` of a database; None if it can't be read as one."""
     try:
-        with closing(sqlite3.connect(f"file:{path}?mode=rw", uri=True, timeout=0)) as database:
+        # Quoted: a path may hold what a URI takes for its query.
+        uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(uri, uri=True, timeout=0)) as database:
             mark = database.execute("PRAGMA application_id").fetchone()[0]
             return int(mark), int(database.execute("PRAGMA user_version").fetchone()[0])
     except sqlite3.Error:
         return None
+
+
+def rows_of(path: str) -> int:
+    """How many items a database holds; 0 if it can't be read, or has no table of them yet."""
+    uri = f"{Path(path).absolute().as_uri()}?mode=rw"
+    try:
+        with closing(sqlite3.connect(uri, uri=True, timeout=10)) as database:
+            return int(database.execute("SELECT count(*) FROM items").fetchone()[0])
+    except sqlite3.Error:
+        return 0
 
 
 def _quoted(name: str) -> str:

@@ -8,8 +8,9 @@ two a row, which matters: a thread that lets go of it while the event loop compu
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sqlite3
-import struct
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -127,7 +128,6 @@ class Store:
     def __init__(self, path: Path, durability: Durability = "process") -> None:
         self.path = path
         self._durability = durability
-        refuse_foreign(path)
         self._make()
         self._writing = self._connect(f"PRAGMA synchronous = {_SYNCHRONOUS[durability]}", _APPLY)
         try:
@@ -291,7 +291,9 @@ class Store:
     def _make(self) -> None:
         """Make the tables, all or none of them, if there are none."""
         try:
+            _create(self.path)
             with closing(sqlite3.connect(self.path, isolation_level=None, timeout=10)) as database:
+                refuse_foreign(database, self.path)
                 # In the folder's own journal first: what identifies the file is then in the file.
                 if not database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     database.executescript(f"BEGIN IMMEDIATE;{_SCHEMA}COMMIT;")
@@ -300,9 +302,12 @@ class Store:
             raise broken(self.path, error) from error
 
     def _connect(self, *scripts: str) -> sqlite3.Connection:
-        database = sqlite3.connect(
-            self.path, isolation_level=None, timeout=10, check_same_thread=False
-        )
+        try:
+            database = sqlite3.connect(
+                self.path, isolation_level=None, timeout=10, check_same_thread=False
+            )
+        except sqlite3.Error as error:
+            raise broken(self.path, error) from error
         try:
             database.executescript("PRAGMA cache_size = -2000; PRAGMA temp_store = MEMORY;")
             for script in scripts:
@@ -316,23 +321,29 @@ class Store:
 _SYNCHRONOUS: Final[Mapping[Durability, str]] = {"process": "NORMAL", "power": "FULL"}
 
 
-def refuse_foreign(path: Path) -> None:
-    """Raise JobError if the file is no job of this format. Reads a few bytes, touches nothing.
+def _create(path: Path) -> None:
+    """Create the file, if there is none, for its owner alone; what SQLite puts beside it gets the
+    same permissions.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
 
-    By SQLite's file format, 1.3: the version is at byte 60, the application's mark at 68.
+
+def refuse_foreign(database: sqlite3.Connection, path: Path) -> None:
+    """Raise JobError if the opened file is no job of this format. Changes nothing.
+
+    Asks SQLite, and never opens the file itself: to close it again would take away all locks that
+    this process has on it (POSIX, fcntl), and another process would fold a journal still in use.
     """
     try:
-        with path.open("rb") as file:
-            header = file.read(100)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise broken(path, error) from error
-    if not header:
-        return
-    if len(header) < 100 or not header.startswith(b"SQLite format 3\0"):
-        raise JobError(f"{path} is no job of scrapekit; choose another folder", path=str(path))
-    version, mark = struct.unpack(">I", header[60:64])[0], struct.unpack(">I", header[68:72])[0]
+        mark = int(database.execute("PRAGMA application_id").fetchone()[0])
+        version = int(database.execute("PRAGMA user_version").fetchone()[0])
+    except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_NOTADB:
+            raise
+        raise JobError(
+            f"{path} is no job of scrapekit; choose another folder", path=str(path)
+        ) from error
     if mark == 0 and version == 0:
         return
     if mark != _APPLICATION:

@@ -116,8 +116,8 @@ def _to_discard(note: str) -> str:
 def _fold_journal(database: Path) -> None:
     """Leave all of it in the one file: another file's journal would be taken for its own."""
     try:
-        refuse_foreign(database)
         with closing(sqlite3.connect(database, isolation_level=None, timeout=10)) as opened:
+            refuse_foreign(opened, database)
             opened.execute("PRAGMA journal_mode = DELETE")
     except (JobError, sqlite3.Error):
         # It can't be read, and is thrown away.

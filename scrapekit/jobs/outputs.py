@@ -29,11 +29,14 @@ class JobExport:
     before is continued, in every mode.
     """
 
-    def __init__(self, job: Job, spec: str | os.PathLike[str], mode: Mode) -> None:
+    def __init__(
+        self, job: Job, spec: str | os.PathLike[str], mode: Mode, *, safe: bool = False
+    ) -> None:
         self.path = os.fspath(spec)
         self._job = job
         self._spec = spec
         self._mode = mode
+        self._safe = safe
         self._made: Projection | None = None
         self._failure: OutputError | None = None
         self._told = False
@@ -53,19 +56,14 @@ class JobExport:
         await asyncio.to_thread(self._projection.check, place)
 
     async def open(self) -> None:
-        projection = self._projection
         try:
-            await asyncio.to_thread(projection.check, self._kept())
-            place = await asyncio.to_thread(projection.claim, self._kept())
-            # Before the file is touched: what is in it from now on is the job's.
-            self._note(place)
-            await self._job.flush()
-            await asyncio.to_thread(
-                projection.open, self._job.pages, rebuild=self._job.machine_died
-            )
+            # A thread can't be cancelled, and would leave the file open when it is done.
+            await seen_through(self._take_up())
+        except asyncio.CancelledError:
+            await seen_through(asyncio.to_thread(self._projection.close))
+            raise
         except (OSError, sqlite3.Error) as error:
             raise _failed(self.path, error) from error
-        self._note(projection.place)
         self._open = True
 
     def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
@@ -100,6 +98,16 @@ class JobExport:
             return None
         return self._name, _encode(self._projection.place)
 
+    async def _take_up(self) -> None:
+        projection = self._projection
+        await asyncio.to_thread(projection.check, self._kept())
+        place = await asyncio.to_thread(projection.claim, self._kept())
+        # Before the file is touched: what is in it from now on is the job's.
+        self._note(place)
+        await self._job.flush()
+        await asyncio.to_thread(projection.open, self._job.pages, rebuild=self._job.machine_died)
+        self._note(projection.place)
+
     def _hurry(self) -> None:
         self._projection.hurried = True
 
@@ -115,9 +123,9 @@ class JobExport:
     async def _finish(self) -> None:
         try:
             await self._job.flush()
-        except JobError:
-            # It is told by whoever committed last.
-            return
+        except JobError as error:
+            # Whoever committed last may have told, but not if it has gone since.
+            self._failure = self._failure or _failed(self.path, error)
         if self._failure is None:
             await asyncio.to_thread(self._projection.finish, self._job.pages)
             self._note(self._projection.place)
@@ -125,7 +133,9 @@ class JobExport:
     @property
     def _projection(self) -> Projection:
         if self._made is None:
-            made = exports.project(self._spec, mode=self._mode, mark=self._job.mark)
+            made = exports.project(
+                self._spec, mode=self._mode, mark=self._job.mark, safe=self._safe
+            )
             assert made is not None
             self._made = made
         return self._made
@@ -163,8 +173,11 @@ class Followers:
         return {(OUTPUT, name): value for name, value in places}
 
 
-def job_exports(job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]]) -> list[Export]:
-    """The exports of a job, not opened yet. Pipes and terminals get what this run commits.
+def job_exports(
+    job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]], *, safe: bool = False
+) -> list[Export]:
+    """The exports of a job, not opened yet. Pipes and terminals get what this run commits. With
+    `safe`, CSV files that follow the job are written for spreadsheets.
 
     Raises UsageError for what names no file or no format.
     """
@@ -174,7 +187,7 @@ def job_exports(job: Job, specs: Iterable[tuple[str | os.PathLike[str], Mode]]) 
         if exports.project(spec, mode=mode, mark=0) is None:
             made.append(exports.open_spec(spec, mode=mode))
         else:
-            following.append(JobExport(job, spec, mode))
+            following.append(JobExport(job, spec, mode, safe=safe))
             made.append(following[-1])
     job.follower = Followers(following)
     return made

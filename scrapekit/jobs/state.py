@@ -63,9 +63,9 @@ def reading(folder: Path) -> Iterator[sqlite3.Connection]:
     path = folder / DATABASE
     if not is_job(folder):
         raise JobError(f"there is no job in {folder}", path=str(folder))
-    refuse_foreign(path)
     try:
         with closing(sqlite3.connect(path, timeout=10)) as database:
+            refuse_foreign(database, path)
             database.execute("PRAGMA query_only = ON")
             yield database
     except sqlite3.Error as error:

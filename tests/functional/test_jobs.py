@@ -8,11 +8,13 @@ import dataclasses
 import json
 import logging
 import os
+import shutil
 import signal
 import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -24,11 +26,13 @@ import pytest
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
-from scrapekit.events import Recorder, RequestsDropped
+from scrapekit.events import PageDone, Recorder, RequestsDropped
 from scrapekit.failure import Failure
 from scrapekit.frontier.folder import lock
 from scrapekit.frontier.sqlite import SqliteFrontier
+from scrapekit.frontier.store import Store
 from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
+from scrapekit.jobs.job import Job
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock, respond
 
@@ -167,6 +171,17 @@ async def test_the_folder_is_its_owners_alone(job: Path) -> None:
     assert stat.S_IMODE(job.stat().st_mode) == 0o700
 
 
+async def test_its_files_are_its_owners_alone_also_in_a_folder_that_others_may_read(
+    job: Path,
+) -> None:
+    job.mkdir(mode=0o755)
+    with closing(Store(job / "job.sqlite")):
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in job.iterdir()}
+
+    names = ("job.sqlite", "job.sqlite-wal", "job.sqlite-shm")
+    assert modes == dict.fromkeys(names, 0o600)
+
+
 async def test_a_second_process_is_refused_at_once(job: Path) -> None:
     async with scrapekit.crawl(Row(), job=job, transport=FakeTransport(site())) as first:
         with pytest.raises(JobError, match=r"another process \(pid \d+\) has the job"):
@@ -174,6 +189,21 @@ async def test_a_second_process_is_refused_at_once(job: Path) -> None:
         await first.wait()
 
     await crawl(Row(), job, site())
+
+
+async def test_looking_at_an_open_job_lets_no_other_process_fold_its_journal(job: Path) -> None:
+    await crawl(Row(), job, site(), settings={"max_pages": 5})
+    look = f"import pathlib, scrapekit.jobs as j; print(j.state(pathlib.Path({str(job)!r})).done)"
+    with closing(Store(job / "job.sqlite")) as store:
+        store.change(("UPDATE notes SET value = '6' WHERE name = 'done'", ()))
+        journal = (job / "job.sqlite-wal").stat()
+        assert state(job).done == 6
+        assert len(list(items_of(job))) == 5
+
+        child = await asyncio.create_subprocess_exec(sys.executable, "-c", look)
+
+        assert await child.wait() == 0
+        assert (job / "job.sqlite-wal").stat().st_ino == journal.st_ino
 
 
 async def test_another_spiders_job_is_refused_and_kept(job: Path) -> None:
@@ -642,6 +672,66 @@ async def test_another_database_in_the_place_of_the_output_is_refused_and_kept(
         await crawl(Texts(), job, site(), output=file)
 
 
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ("INSERT INTO items (n) VALUES (99)", "rows were added or deleted since"),
+        ("DELETE FROM items WHERE n = 2", "rows were added or deleted since"),
+        ("PRAGMA user_version = 6", "it has items of pages that the job doesn't have"),
+        ("PRAGMA user_version = 4", "rows were added or deleted since"),
+    ],
+)
+async def test_a_database_that_was_edited_is_refused_and_kept(
+    job: Path, tmp_path: Path, edit: str, told: str, *, append: bool
+) -> None:
+    file = tmp_path / "items.sqlite"
+    options: dict[str, Any] = {"output": file, "append": append}
+    if append:
+        await crawl(Texts(), tmp_path / "other", site(3), output=file)
+    first = await crawl(Texts(), job, site(), settings={"max_pages": 5}, **options)
+    assert first.exports == {str(file): 5}
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        database.execute(edit)
+    edited = file.read_bytes()
+
+    with pytest.raises(OutputError, match=f"{told}. Move it away"):
+        await crawl(Texts(), job, site(), **options)
+
+    assert file.read_bytes() == edited
+    file.rename(tmp_path / "aside")
+    await crawl(Texts(), job, site(), **options)
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_a_database_that_an_older_job_follows_is_refused(job: Path, tmp_path: Path) -> None:
+    file, copy = tmp_path / "items.sqlite", tmp_path / "copy"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+    shutil.copytree(job, copy)
+    await crawl(Texts(), job, site(), output=file)
+
+    with pytest.raises(OutputError, match="items of pages that the job doesn't have"):
+        await crawl(Texts(), copy, site(), output=file)
+
+    assert sorted(read(file)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%41 b", "caf\u00e9"])
+async def test_a_database_is_continued_whatever_its_name(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"{name}.sqlite"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+
+    await crawl(Texts(), job, site(), output=file)
+
+    assert sorted(read(file)) == EXPECTED
+    with closing(sqlite3.connect(file)) as database:
+        database.executescript("PRAGMA application_id = 7;")
+    with pytest.raises(OutputError, match="it is another database"):
+        await crawl(Texts(), job, site(), output=file)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 async def test_a_file_that_is_not_the_jobs_is_refused_and_kept(
     job: Path, tmp_path: Path, name: str
@@ -679,6 +769,122 @@ async def test_appending_keeps_what_was_there_and_continues(
     await crawl(Texts(), job, site(), **options)
 
     assert sorted(read(file)) == sorted(EXPECTED + EXPECTED[:3])
+
+
+async def spoilt(
+    job: Path, outputs: list[Path], spoil: Callable[[], Any], *, after: int = PAGES
+) -> Report:
+    """What a crawl tells of it if somebody meddles with its files."""
+    left = iter(range(after - 1, -1, -1))
+
+    def observe(event: object) -> None:
+        if isinstance(event, PageDone) and next(left, None) == 0:
+            spoil()
+
+    return await crawl(Texts(), job, site(), output=outputs, observers=[observe])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_a_job_that_vanishes_after_the_last_page_is_missed(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], lambda: shutil.rmtree(job))
+
+    assert (report.ok, report.reason) == (False, "failed")
+    assert any(f"can't write {file}: can't use the job" in e.message for e in report.errors)
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv", "sqlite"])
+@pytest.mark.parametrize("after", [5, PAGES])
+async def test_an_output_that_vanishes_is_missed(
+    job: Path, tmp_path: Path, name: str, after: int
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], file.unlink, after=after)
+
+    assert (report.ok, report.reason) == (False, "failed")
+    (group,) = report.errors
+    assert "it is gone; it is made anew when the job is continued" in group.message
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+@pytest.mark.parametrize("after", [5, PAGES])
+async def test_an_output_that_is_cut_off_meanwhile_is_told(
+    job: Path, tmp_path: Path, name: str, after: int
+) -> None:
+    file = tmp_path / f"items.{name}"
+
+    report = await spoilt(job, [file], lambda: os.truncate(file, 0), after=after)
+
+    assert (report.ok, report.reason) == (False, "failed")
+    (group,) = report.errors
+    assert "was changed by somebody else while it was written" in group.message
+    file.unlink()
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_rows_that_others_delete_meanwhile_are_told(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.sqlite"
+
+    def delete() -> None:
+        with closing(sqlite3.connect(file)) as database:
+            database.execute("DELETE FROM items")
+            database.commit()
+
+    report = await spoilt(job, [file], delete)
+
+    assert not report.ok
+    assert "was changed by somebody else" in report.errors[0].message
+
+
+@pytest.mark.parametrize("name", ["jsonl", "csv"])
+async def test_nothing_is_added_to_a_line_that_is_not_finished(
+    job: Path, tmp_path: Path, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+    file.write_text('n,text,more\n"torn')
+
+    for _ in range(2):
+        with pytest.raises(OutputError, match="its last line is not finished"):
+            await crawl(Texts(), job, site(), output=file, append=True)
+
+    assert file.read_text() == 'n,text,more\n"torn'
+    file.write_text("")
+    await crawl(Texts(), job, site(), output=file, append=True)
+    assert sorted(read(file)) == EXPECTED
+
+
+class Formulas(Row):
+    name = "row"
+
+    async def parse(self, response: Response) -> AsyncIterator[Any]:
+        yield {"n": int(response.get("title", "")), "-text": "=cmd()"}
+        yield response.follow_all()
+
+
+@pytest.mark.parametrize("append", [False, True])
+@pytest.mark.parametrize("before", [False, True])
+async def test_what_is_written_for_spreadsheets_is_so_in_every_run(
+    job: Path, tmp_path: Path, *, before: bool, append: bool
+) -> None:
+    file, there = tmp_path / "items.csv", '"n","\'-text"\n"99","\'=old"\n' if append else ""
+    file.write_text(there)
+    options: dict[str, Any] = {"output": file, "append": append}
+    first = {"csv_safe": before, "max_pages": 5}
+    await crawl(Formulas(), job, site(), settings=first, **options)
+
+    for _ in range(2):
+        await crawl(Formulas(), job, site(), settings={"csv_safe": True}, **options)
+
+    head, *rows = file.read_text().removeprefix(there).splitlines()
+    assert append or head == '"n","\'-text"'
+    assert sorted([head, *rows] if append else rows) == sorted(f'"{n}","\'=cmd()"' for n in ALL)
 
 
 async def test_a_pipe_gets_what_this_run_commits(
@@ -823,6 +1029,47 @@ async def test_a_cancelled_crawl_lets_go_of_its_job(job: Path, tmp_path: Path, t
 
     assert report.ok
     assert sorted(item["n"] for item in json.loads(file.read_text())) == sorted(ALL)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+async def test_a_crawl_that_is_cancelled_while_it_opens_an_output_lets_go_of_it(
+    job: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    file = tmp_path / f"items.{name}"
+    begun, held = threading.Event(), threading.Event()
+    pages = Job.pages
+
+    def slow(self: Job, after: int) -> Iterator[Any]:
+        begun.set()
+        held.wait(60)
+        return pages(self, after)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Job, "pages", slow)
+        task = asyncio.create_task(crawl(Texts(), job, site(), output=file))
+        for _ in range(10_000):
+            if begun.is_set() or task.done():
+                break
+            await asyncio.sleep(0.001)
+        task.cancel()
+        await asyncio.sleep(0)
+        held.set()
+        await asyncio.wait({task})
+
+    assert (await crawl(Texts(), job, site(), output=file)).ok
+    assert sorted(read(file)) == EXPECTED
+
+
+async def test_an_output_that_is_refused_is_let_go_of(job: Path, tmp_path: Path) -> None:
+    file = tmp_path / "items.jsonl"
+    await crawl(Texts(), job, site(), output=file, settings={"max_pages": 5})
+    good = file.read_bytes()
+    file.write_bytes(good + b"mine\n")
+    with pytest.raises(OutputError, match="something was added to it since"):
+        await crawl(Texts(), job, site(), output=file)
+    file.write_bytes(good)
+
+    assert (await crawl(Texts(), job, site(), output=file)).ok
 
 
 @pytest.mark.parametrize("name", FORMATS)
