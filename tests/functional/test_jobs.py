@@ -840,6 +840,27 @@ async def test_rows_that_others_delete_meanwhile_are_told(job: Path, tmp_path: P
     assert "was changed by somebody else" in report.errors[0].message
 
 
+@pytest.mark.parametrize("number", [3, PAGES - 1])
+async def test_what_is_left_out_of_an_output_is_told_and_not_forgotten(
+    job: Path, tmp_path: Path, number: int
+) -> None:
+    class More(Row):
+        async def parse(self, response: Response) -> AsyncIterator[Any]:
+            n = int(response.get("title", ""))
+            yield {"n": n, "more": 1} if n == number else {"n": n}
+            yield response.follow_all()
+
+    file = tmp_path / "items.csv"
+    report = await crawl(More(), job, site(), output=file)
+    again = await crawl(More(), job, site(), output=file)
+
+    (group,) = report.errors
+    assert "field 'more' first appeared in item" in group.message
+    assert (report.ok, again.ok, again.errors) == (False, False, [])
+    assert again.job is not None
+    assert again.job.troubles == 1
+
+
 @pytest.mark.parametrize("name", ["jsonl", "csv"])
 async def test_nothing_is_added_to_a_line_that_is_not_finished(
     job: Path, tmp_path: Path, name: str
