@@ -128,7 +128,8 @@ class Delivery:
 
     async def _close(self, export: Export) -> None:
         try:
-            await export.aclose()
+            for problem in await export.aclose():
+                self._tell.failed(failure(problem, "export"))
         except OutputError as error:
             self._tell.failed(failure(error, "export"))
             self._broken(error)

@@ -54,9 +54,10 @@ class Export(Protocol):
     async def room(self) -> None:
         """Wait while too much is unwritten. Raises OutputError if it can't be written."""
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> list[ItemError]:
         """Complete the file and hand it to the operating system. Idempotent.
 
+        Returns what went wrong with items and no `write` has said.
         Raises OutputError if something could not be written and no `write` has said so.
         """
 
@@ -159,15 +160,16 @@ class FileExport:
         await sink.room()
         self._raise_failure(sink)
 
-    async def aclose(self) -> None:
+    async def aclose(self) -> list[ItemError]:
         closed, self._closed = self._closed, True
         if self._sink is None:
-            return
+            return []
         if not closed:
             self._sink.push(self._format.tail())
         await self._sink.aclose()
         if not self._told:
             self._raise_failure(self._sink)
+        return []
 
     def __del__(self) -> None:
         if self._sink and not self._closed:

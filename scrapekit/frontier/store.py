@@ -28,11 +28,11 @@ Durability = Literal["process", "power"]
 FORMAT: Final = 2
 """The version of the schema; a job of another one is refused."""
 
-_APPLICATION: Final = 0x73637270
+APPLICATION: Final = 0x73637270
 """Marks the file as ours (SQLite's application_id): "scrp"."""
 
 _SCHEMA: Final = f"""
-PRAGMA application_id = {_APPLICATION};
+PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE seen (fingerprint INTEGER PRIMARY KEY);
 CREATE TABLE pending (
@@ -346,7 +346,7 @@ def refuse_foreign(database: sqlite3.Connection, path: Path) -> None:
         ) from error
     if mark == 0 and version == 0:
         return
-    if mark != _APPLICATION:
+    if mark != APPLICATION:
         raise JobError(f"{path} is no job of scrapekit; choose another folder", path=str(path))
     if version != FORMAT:
         raise JobError(
@@ -354,6 +354,15 @@ def refuse_foreign(database: sqlite3.Connection, path: Path) -> None:
             f"{FORMAT}: continue it with the version that made it; nothing was changed",
             path=str(path.parent),
         )
+
+
+def mark_of(path: Path) -> int | None:
+    """The application's mark of a database; None if it can't be read as one. Blocks."""
+    try:
+        with closing(sqlite3.connect(path, timeout=10)) as database:
+            return int(database.execute("PRAGMA application_id").fetchone()[0])
+    except sqlite3.Error:
+        return None
 
 
 def broken(path: Path, error: Exception) -> JobError:

@@ -17,7 +17,7 @@ import msgspec
 from scrapekit.errors import JobError
 from scrapekit.exports import Place
 from scrapekit.frontier import folder as folders
-from scrapekit.frontier.store import Store, broken, refuse_foreign
+from scrapekit.frontier.store import APPLICATION, Store, broken, mark_of, refuse_foreign
 from scrapekit.jobs.outputs import OUTPUT
 from scrapekit.jobs.state import reading, state
 
@@ -30,8 +30,11 @@ class Waste(NamedTuple):
     failed: int
     items: int
     outputs: list[str]
+    readable: bool = True
 
     def __str__(self) -> str:
+        if not self.readable:
+            return "a job that can't be read"
         files = f", and what it wrote to {', '.join(self.outputs)}" if self.outputs else ""
         return (
             f"{self.done:,} pages done, {self.pending:,} pending, {self.failed:,} failed, "
@@ -42,21 +45,42 @@ class Waste(NamedTuple):
 def waste(path: Path) -> Waste | None:
     """What would be lost with the job of a folder; None if there is none. Blocks.
 
-    Raises JobError if it can't be read.
+    Raises JobError if what can't be read may be somebody else's.
     """
     if not folders.is_job(path):
         return None
-    known = state(path)
+    try:
+        known = state(path)
+    except JobError:
+        if not _is_ours(path):
+            raise
+        return Waste(0, 0, 0, 0, [], readable=False)
     outputs = [name.partition(":")[2] for name in _outputs(path)]
     failed = sum(known.failed.values())
     return Waste(known.done, known.pending, failed, known.items, outputs)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether a folder whose database can't be read is a job's: by the mark that is still there,
+    or because it holds what a job does, and nothing else.
+    """
+    mark = mark_of(path / folders.DATABASE)
+    if not folders.is_job(path):
+        # It was killed while it was made, and to look at it has undone what there was.
+        return True
+    if mark is not None:
+        return mark == APPLICATION
+    names = {entry.name for entry in path.iterdir()}
+    others = {name for name in names if not name.startswith(folders.DATABASE)}
+    return others == {folders.LOCK}
+
+
 def start_anew(path: Path) -> None:
     """Throw the job of a folder away. Blocks.
 
-    Raises JobError if another process has it, or it can't be done.
+    Raises JobError if another process has it, if it is somebody else's, or it can't be done.
     """
+    waste(path)
     folder = folders.lock(path, create=True)
     try:
         _replace(folder.database)

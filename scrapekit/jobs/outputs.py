@@ -39,6 +39,8 @@ class JobExport:
         self._safe = safe
         self._made: Projection | None = None
         self._failure: OutputError | None = None
+        self._problems: list[ItemError] = []
+        """What couldn't be written, and nobody was told."""
         self._told = False
         self._open = False
         self._closing = False
@@ -69,20 +71,19 @@ class JobExport:
     def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
         """What couldn't be written of what was committed so far."""
         self._raise_failure()
-        projection = self._projection
-        problems, projection.problems = projection.problems, []
-        return problems
+        return self._take_problems()
 
     async def room(self) -> None:
         self._raise_failure()
 
-    async def aclose(self) -> None:
-        if not self._open or self._closing:
-            return
-        self._closing = True
-        await seen_through(self._complete(), self._hurry)
-        if not self._told:
-            self._raise_failure()
+    async def aclose(self) -> list[ItemError]:
+        if self._open and not self._closing:
+            self._closing = True
+            await seen_through(self._complete(), self._hurry)
+            if not self._told:
+                self._raise_failure()
+        problems, self._problems = self._problems, []
+        return problems
 
     def follow(self, pages: Sequence[Items]) -> None:
         """Write what was committed; keeps what goes wrong for whoever asks next."""
@@ -128,7 +129,14 @@ class JobExport:
             self._failure = self._failure or _failed(self.path, error)
         if self._failure is None:
             await asyncio.to_thread(self._projection.finish, self._job.pages)
+            self._problems = self._take_problems()
             self._note(self._projection.place)
+
+    def _take_problems(self) -> list[ItemError]:
+        """What couldn't be written so far. A later run is no success either, so the job counts."""
+        problems, self._projection.problems = self._projection.problems, []
+        self._job.counts["troubles"] += len(problems)
+        return problems
 
     @property
     def _projection(self) -> Projection:

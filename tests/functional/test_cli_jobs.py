@@ -218,6 +218,20 @@ def test_a_bad_export_is_refused(scrapekit: Called) -> None:
     assert scrapekit("export", "j", "-o", "x.csv").code == 3
 
 
+async def test_fresh_also_helps_where_the_job_is_damaged(command: Called) -> None:
+    async with Site(shop()) as site:
+        options = crawl(site, "--job", "j")
+        await command.beside(*options, "-s", "max_pages=3")
+        (command.folder / "j" / "job.sqlite").write_bytes(b"x" * 5000)
+        refused = await command.beside(*options)
+        done = await command.beside(*options, "--fresh", "--yes")
+
+    assert refused.code == 3
+    assert done.code == 0
+    assert "--fresh throws away the job j: a job that can't be read" in done.err
+    assert len(site.hits) == 9
+
+
 async def test_fresh_is_refused_where_nobody_can_confirm_it(command: Called) -> None:
     async with Site(shop()) as site:
         options = crawl(site, "--job", "j", "-o", "items.jsonl")

@@ -843,6 +843,27 @@ async def test_rows_that_others_delete_meanwhile_are_told(job: Path, tmp_path: P
     assert "was changed by somebody else" in report.errors[0].message
 
 
+@pytest.mark.parametrize("number", [3, PAGES - 1])
+async def test_what_is_left_out_of_an_output_is_told_and_not_forgotten(
+    job: Path, tmp_path: Path, number: int
+) -> None:
+    class More(Row):
+        async def parse(self, response: Response) -> AsyncIterator[Any]:
+            n = int(response.get("title", ""))
+            yield {"n": n, "more": 1} if n == number else {"n": n}
+            yield response.follow_all()
+
+    file = tmp_path / "items.csv"
+    report = await crawl(More(), job, site(), output=file)
+    again = await crawl(More(), job, site(), output=file)
+
+    (group,) = report.errors
+    assert "field 'more' first appeared in item" in group.message
+    assert (report.ok, again.ok, again.errors) == (False, False, [])
+    assert again.job is not None
+    assert again.job.troubles == 1
+
+
 @pytest.mark.parametrize("name", ["jsonl", "csv"])
 async def test_nothing_is_added_to_a_line_that_is_not_finished(
     job: Path, tmp_path: Path, name: str
@@ -929,6 +950,41 @@ async def test_a_new_start_also_helps_where_the_job_is_damaged(job: Path, damage
     report = await crawl(Row(), job, site())
 
     assert report.pages == PAGES
+
+
+@pytest.mark.parametrize("damage", ["header", "pages", "format"])
+async def test_a_job_that_cant_be_read_is_thrown_away_if_it_is_one(job: Path, damage: str) -> None:
+    await crawl(Row(), job, site(), settings={"max_pages": 5})
+    database = job / "job.sqlite"
+    data = database.read_bytes()
+    if damage == "format":
+        with closing(sqlite3.connect(database)) as opened:
+            opened.execute("PRAGMA user_version = 99")
+    else:
+        database.write_bytes(data[:100] + bytes(5000) if damage == "pages" else b"x" * 5000)
+
+    assert str(waste(job)) == "a job that can't be read"
+    start_anew(job)
+
+    assert (await crawl(Row(), job, site())).pages == PAGES
+
+
+@pytest.mark.parametrize("content", ["CREATE TABLE mine (a); PRAGMA application_id = 7;", "", "x"])
+async def test_what_may_be_somebody_elses_is_not_thrown_away(job: Path, content: str) -> None:
+    job.mkdir()
+    database = job / "job.sqlite"
+    if content == "x":
+        database.write_bytes(b"x" * 5000)
+    else:
+        with closing(sqlite3.connect(database)) as opened:
+            opened.executescript(content or "CREATE TABLE mine (a)")
+    before = database.read_bytes()
+
+    for throw_away in (waste, start_anew):
+        with pytest.raises(JobError):
+            throw_away(job)
+
+    assert [database.read_bytes(), *job.iterdir()] == [before, database]
 
 
 async def test_a_crawl_without_a_job_touches_no_disk(tmp_path: Path) -> None:
