@@ -15,7 +15,7 @@ from scrapekit.frontier.group import Group
 from scrapekit.frontier.store import Store
 from scrapekit.frontier.writer import Follower, Writer
 
-GROUP_S: Final = 0.001
+GROUP_S: Final = 0.004
 """How long a group stays open for others: a transaction costs about 0.2 ms of both threads, a wait
 costs pages, as long as they are in the making."""
 
