@@ -30,8 +30,8 @@ _AHEAD_JOBS: Final = 16
 _AHEAD_BYTES: Final = 256 * 1024
 """What may wait at one worker beyond the job it runs."""
 _QUICK_S: Final = 0.01
-"""Only jobs that take less than this wait at a worker: a slow one would hold up those behind it
-while another worker is idle."""
+"""Of jobs that take less than this, many wait at a worker; of slower ones one, and none towards the
+end: it would be held up while another worker is idle."""
 _START_S: Final = 60.0
 """A worker that hasn't imported the spider by then is ended: something hangs there."""
 _LAST_MOMENT_S: Final = 0.2
@@ -314,8 +314,12 @@ class WorkerPool:
             return False
         if not worker.jobs:
             return True
-        if job.suspect or worker.jobs[0].suspect or self._job_s > _QUICK_S:
+        if job.suspect or worker.jobs[0].suspect:
             return False
+        if self._job_s > _QUICK_S:
+            # One waits there, if enough others are left for whoever is free sooner: the worker
+            # needn't wait for us between two.
+            return len(worker.jobs) < 2 and len(self._queue) > 2 * self._limit
         # Only a queue that is deep is worth filling up from: else the next worker is free sooner.
         deep = len(self._queue) >= len(self._workers)
         room = worker.bytes_ahead + len(job.message) <= _AHEAD_BYTES
