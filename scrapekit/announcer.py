@@ -40,13 +40,19 @@ class Announcer:
     def __init__(self, observers: Iterable[Observer], clock: Clock) -> None:
         self._observers = list(observers)
         self._clock = clock
+        self._listeners: dict[type[Event], list[Observer]] = {}
+        """Who wants to be told of events of a kind, found when the first is told."""
 
     def __repr__(self) -> str:
         return f"<Announcer observers={len(self._observers)}>"
 
     def emit(self, event: Event) -> None:
         """Tell every observer."""
-        for observer in self._observers:
+        kind = type(event)
+        listeners = self._listeners.get(kind)
+        if listeners is None:
+            listeners = self._listeners[kind] = [o for o in self._observers if _wants(o, kind)]
+        for observer in listeners:
             try:
                 observer(event)
             except Exception as error:
@@ -80,7 +86,7 @@ class Announcer:
     def done(self, outcome: Outcome, new: Sequence[Request]) -> None:
         """Tell that an outcome was committed, with the requests in it that were new."""
         request = outcome.lease.request
-        duplicates = len(outcome.requests) - len(new)
+        duplicates = outcome.duplicates + len(outcome.requests) - len(new)
         if duplicates:
             self.dropped("duplicate", duplicates, request.url)
         self.emit(
@@ -153,5 +159,11 @@ class Announcer:
 
     def _dismiss(self, observer: Observer, error: Exception) -> None:
         self._observers = [known for known in self._observers if known is not observer]
+        self._listeners = {}
         logger.error("the observer %r raised, and is told nothing more", observer)
         self.failed(failure(error, "observer"))
+
+
+def _wants(observer: Observer, kind: type[Event]) -> bool:
+    kinds = getattr(observer, "kinds", None)
+    return kinds is None or kind in kinds

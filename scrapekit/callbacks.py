@@ -57,10 +57,10 @@ class Callbacks:
         return self._checked(await self._lanes.run(lane, "on_error", callback, failed))
 
     def _checked(self, results: list[Any]) -> list[Any]:
-        for result in results:
-            if isinstance(result, Request):
-                if result.callback not in self._known:
-                    self.resolve(result.callback)
-                if self._check is not None:
-                    self._check(result)
+        requests = [result for result in results if type(result) is Request]
+        for name in {request.callback for request in requests}:
+            self.resolve(name)
+        if self._check is not None:
+            for request in requests:
+                self._check(request)
         return results

@@ -121,6 +121,9 @@ def prescan(body: bytes) -> str | None:
         return "utf-16-le"
     if head.startswith(b"\x00<\x00?\x00x"):
         return "utf-16-be"
+    for beginning, codec in _beginnings.items():
+        if head.startswith(beginning):
+            return codec
     # Walking the tags costs as much as parsing them; this look is nearly free.
     declared = _from_meta(head) if b"charset" in head.lower() else None
     return declared or _from_xml_declaration(head)
@@ -168,8 +171,25 @@ def _from_meta(head: bytes) -> str | None:
         else:
             attributes, position = _attributes(head, tag.end())
             if tag.lastgroup == "meta" and position >= 0 and (codec := _declared(attributes)):
+                _note_beginning(head[:position], codec)
                 return codec
     return None
+
+
+_BEGINNINGS: Final = 8
+_MAX_BEGINNING: Final = 512
+_beginnings: dict[bytes, str] = {}
+"""How the latest documents began, up to and with the tag that declared their encoding. Nothing
+that follows such a tag matters, and the pages of a site mostly begin alike.
+"""
+
+
+def _note_beginning(beginning: bytes, codec: str) -> None:
+    """Make it known for the next document. Threads may do so at once, hence always a new dict."""
+    global _beginnings  # noqa: PLW0603
+    if len(beginning) <= _MAX_BEGINNING:
+        latest = list(_beginnings.items())[1 - _BEGINNINGS :]
+        _beginnings = dict([*latest, (beginning, codec)])
 
 
 def _attributes(head: bytes, position: int) -> tuple[dict[bytes, bytes], int]:

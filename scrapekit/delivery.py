@@ -85,7 +85,8 @@ class Delivery:
         for export in self._exports:
             self._write(export, outcome)
         for export in self._exports:
-            await self._room(export, outcome)
+            if export.full:
+                await self._room(export, outcome)
         if self._hand_over is not None:
             await self._hand_over(outcome.items)
 

@@ -187,6 +187,7 @@ class Engine:
             self._scope,
             self._pipeline,
             self._tell,
+            unseen=frontier.unseen,
             keep_items=frontier.keeps or since is not None,
         )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)

@@ -131,7 +131,9 @@ class CrawlFinished(Event, frozen=True, kw_only=True):
 
 
 class Observer(Protocol):
-    """Whoever listens."""
+    """Whoever listens: to all events, or to those of the types in its attribute `kinds`, if it has
+    one.
+    """
 
     def __call__(self, event: Event, /) -> None:
         """Take note of an event. Runs on the event loop: must not block."""

@@ -8,7 +8,6 @@ import sys
 import sysconfig
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final, Literal
@@ -120,31 +119,42 @@ def failure(
     )
 
 
-@contextmanager
-def contained(what: str) -> Iterator[None]:
+class contained:  # noqa: N801  used as a function is, in a `with`
     """Around user code on the event loop: turn what would do more than fail into a UsageError.
 
     SystemExit would end the loop, which may not be ours. A cancellation that comes from within,
     such as that of a task which was awaited, would pass for ours and end the crawl in silence.
     """
-    try:
-        yield
-    except (Exception, KeyboardInterrupt):
-        raise
-    except GeneratorExit as exc:
-        if not _in_task():
-            # The coroutine that we are in is being closed.
-            raise
-        raise UsageError(f"{what} raised GeneratorExit") from exc
-    except asyncio.CancelledError as exc:
+
+    __slots__ = ("_what",)
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> None:
+        """Nothing is needed before."""
+
+    def __exit__(
+        self, _: object, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if error is not None and not isinstance(error, (Exception, KeyboardInterrupt)):
+            done = _done_by(error)
+            if done:
+                raise UsageError(f"{self._what} {done}") from error
+
+
+def _done_by(error: BaseException) -> str:
+    """What somebody did who raised what is no Exception; "" if it was done to him."""
+    if isinstance(error, GeneratorExit):
+        # Outside of a task, the coroutine that we are in is being closed.
+        return "raised GeneratorExit" if _in_task() else ""
+    if isinstance(error, asyncio.CancelledError):
         task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            raise
-        raise UsageError(f"{what} awaited something that was cancelled") from exc
-    except SystemExit as exc:
-        raise UsageError(f"{what} called sys.exit()") from exc
-    except BaseException as exc:
-        raise UsageError(f"{what} raised {type(exc).__name__}: {exc}") from exc
+        is_ours = task is not None and task.cancelling()
+        return "" if is_ours else "awaited something that was cancelled"
+    if isinstance(error, SystemExit):
+        return "called sys.exit()"
+    return f"raised {type(error).__name__}: {error}"
 
 
 def _in_task() -> bool:

@@ -26,6 +26,8 @@ class LogObserver:
     User code's failures are errors, a site's are warnings, retries are info, drops are debug.
     """
 
+    kinds = frozenset({Failed, LoopStalled, RetryScheduled, RequestsDropped})
+
     def __init__(self) -> None:
         self._told: set[str] = set()
 

@@ -99,7 +99,7 @@ def callback_name(callback: Callback | None) -> str | None:
 class _Draft:
     """A Request in the making, whose attributes can still be set."""
 
-    __slots__ = _FIELDS
+    __slots__ = (*_FIELDS, "_fingerprint")
 
 
 @final
@@ -144,6 +144,7 @@ class Request(_Draft):
     reach: int
     """The most private address that it may lead to, a `scrapekit.addresses.Space`: any, but for
     what comes of a page. Set by the crawl."""
+    _fingerprint: int | None
 
     def __init__(
         self,
@@ -204,6 +205,7 @@ class Request(_Draft):
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
             set_(self, field)
+        _set_fingerprint(self, None)
 
     @classmethod
     def link(
@@ -275,6 +277,15 @@ class Request(_Draft):
         due = max(self.when.not_before_s, now + self.when.delay_s)
         return _filled(*(*self._values()[:-3], When(due), self.depth, self.reach))
 
+    @property
+    def fingerprint(self) -> int:
+        """64 bits that requests for the same page share; see `scrapekit.urls.fingerprint`."""
+        known: int | None = self._fingerprint
+        if known is None:
+            known = urls.fingerprint(self.url, self.method, self.body, self.session)
+            _set_fingerprint(self, known)
+        return known
+
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
 
@@ -299,6 +310,7 @@ class Request(_Draft):
 
 
 _SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
+_set_fingerprint: Final = vars(_Draft)["_fingerprint"].__set__
 _set_depth: Final = _SETTERS[_FIELDS.index("depth")]
 _set_reach: Final = _SETTERS[_FIELDS.index("reach")]
 
@@ -339,6 +351,7 @@ def _filled(
     draft.when = when
     draft.depth = depth
     draft.reach = reach
+    draft._fingerprint = None
     draft.__class__ = Request
     return cast("Request", draft)
 
@@ -661,12 +674,7 @@ class Response:
             options.setdefault("session", session)
             made = (Request(href, name, **options) for href in hrefs)
             return [request.at_depth(depth, self.reach) for request in made]
-        return [
-            Request.link(href, name, depth, session, self.reach)
-            if "@" not in href
-            else _plain(href, name, session).at_depth(depth, self.reach)
-            for href in hrefs
-        ]
+        return list(map(_links_like(name, depth, session, self.reach).__getitem__, hrefs))
 
     def form(
         self,
@@ -701,9 +709,43 @@ class Response:
         )
 
 
-def _plain(href: str, callback: str | None, session: str) -> Request:
-    # A link with user name and password has to lose them, which the constructor does.
-    return Request(href, callback, session=session)
+_TABLES: Final = 8
+_LINKS: Final = 4096
+"""How many links are kept as Requests, in how many tables: 10 MB at the most."""
+
+
+class _Links(dict[str, Request]):
+    """The Requests for links, by canonical URL. The pages of a site share most of their links, and
+    looking one up takes a twentieth of the time of making it.
+    """
+
+    def __init__(self, *facts: Any) -> None:
+        self._facts: tuple[str | None, int, str, int] = facts
+
+    def __missing__(self, href: str) -> Request:
+        callback, depth, session, reach = self._facts
+        if "@" in href:
+            # User name and password have to go, which the constructor sees to.
+            request = Request(href, callback, session=session).at_depth(depth, reach)
+        else:
+            request = Request.link(href, callback, depth, session, reach)
+        if len(self) < _LINKS:
+            self[href] = request
+        return request
+
+
+_links: dict[tuple[str | None, int, str, int], _Links] = {}
+
+
+def _links_like(callback: str | None, depth: int, session: str, reach: int) -> _Links:
+    """The table of links that are alike in all but their URL. Any thread may ask."""
+    facts = callback, depth, session, reach
+    table = _links.get(facts)
+    if table is None or len(table) >= _LINKS:
+        if len(_links) >= _TABLES:
+            _links.clear()
+        table = _links[facts] = _Links(*facts)
+    return table
 
 
 def _link_of(element: Element) -> str:

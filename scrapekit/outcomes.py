@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -28,12 +29,14 @@ class Outcomes:
         pipeline: Pipeline,
         announcer: Announcer,
         *,
+        unseen: Callable[[Sequence[Request]], Sequence[Request]],
         keep_items: bool = False,
     ) -> None:
         self._settings = settings
         self._scope = scope
         self._pipeline = pipeline
         self._tell = announcer
+        self._unseen = unseen
         self._keep_items = keep_items
         self.items = 0
 
@@ -74,8 +77,11 @@ class Outcomes:
             aliases = ()
         lines = self._encode(lease, items) if self._keep_items else []
         troubles += len(items) - len(lines) if self._keep_items else 0
-        admitted = self._admit(lease, requests, reach)
-        return Outcome(lease, admitted, items, aliases, lines, failed, troubles)
+        requests = self._within_depth(lease, requests)
+        new = self._unseen(requests)
+        admitted = self._admit(lease, new, reach)
+        duplicates = len(requests) - len(new)
+        return Outcome(lease, admitted, items, aliases, lines, failed, troubles, duplicates)
 
     def _encode(self, lease: Lease, items: list[Any]) -> list[bytes]:
         """The items as lines of JSON; one that has no such form costs itself alone."""
@@ -110,14 +116,18 @@ class Outcomes:
             self._tell.items_dropped(lease.request, "max_items", len(items) - len(kept))
         return kept
 
-    def _admit(self, lease: Lease, requests: list[Request], reach: int) -> list[Request]:
+    def _within_depth(self, lease: Lease, requests: list[Request]) -> list[Request]:
+        limit = self._settings.max_depth
+        if not requests or limit is None or lease.request.depth < limit:
+            return requests
+        self._tell.dropped("depth", len(requests), requests[0].url)
+        return []
+
+    def _admit(self, lease: Lease, requests: Sequence[Request], reach: int) -> Sequence[Request]:
         """Those requests that the crawl's rules let in."""
         if not requests:
             return requests
         depth = lease.request.depth + 1
-        if self._settings.max_depth is not None and depth > self._settings.max_depth:
-            self._tell.dropped("depth", len(requests), requests[0].url)
-            return []
         allows = self._scope.allows
         admitted = [request.at_depth(depth, reach) for request in requests if allows(request.url)]
         if any(map(_WHEN, admitted)):

@@ -45,11 +45,15 @@ class Export(Protocol):
         """Check again, create or cut off the file, and be ready. Raises OutputError."""
 
     def write_nowait(self, items: Sequence[object]) -> list[ItemError]:
-        """Accept `items`; returns what went wrong. Doesn't wait: call `room` afterwards.
+        """Accept `items`; returns what went wrong. Doesn't wait: if it is `full`, call `room`.
 
         An item that can't be written costs itself alone. Writes keep the order of the calls.
         Raises OutputError if the file could not be written since the last call.
         """
+
+    @property
+    def full(self) -> bool:
+        """Whether so much is unwritten that `room` would wait."""
 
     async def room(self) -> None:
         """Wait while too much is unwritten. Raises OutputError if it can't be written."""
@@ -154,6 +158,10 @@ class FileExport:
         errors: list[ItemError] = []
         sink.push(b"".join([self._encode(item, errors) for item in items]))
         return errors
+
+    @property
+    def full(self) -> bool:
+        return self._sink is not None and self._sink.full
 
     async def room(self) -> None:
         sink = self._ready()

@@ -120,9 +120,14 @@ class Sink:
             self._queue.put(b"".join(self._gathered))
             self._gathered.clear()
 
+    @property
+    def full(self) -> bool:
+        """Whether the limit or more is unwritten, and the file hasn't failed."""
+        return self._pushed - self._written >= self._limit and not self._ended
+
     async def room(self) -> None:
-        """Wait until less than the limit is unwritten, or the file has failed."""
-        await self._until(lambda: self._pushed - self._written < self._limit or self._ended)
+        """Wait until it isn't full."""
+        await self._until(lambda: not self.full)
 
     def finish(self) -> None:
         """Have the file closed when all that was pushed is written. Doesn't wait. Idempotent."""

@@ -77,6 +77,8 @@ class Outcome:
     """Why the request was given up, if it was."""
     troubles: int = 0
     """Errors of user code that cost items, not the page."""
+    duplicates: int = 0
+    """Requests that were left out, because the frontier had seen them."""
     page: Page | None = None
     """What is to be kept of the page, if it was done, and the frontier `keeps`."""
 
@@ -146,6 +148,11 @@ class Frontier(Protocol):
 
     def has_seen(self, url: str, session: str = "") -> bool:
         """Whether a GET of this canonical URL was ever filed in that session."""
+
+    def unseen(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Those that aren't known to be duplicates without looking further than memory. Cheap:
+        most links of most pages are out after this. Doesn't wait.
+        """
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         """Settle a lease with its outcome; return those of its requests that are new.

@@ -102,6 +102,10 @@ class MemoryFrontier:
     def has_seen(self, url: str, session: str = "") -> bool:
         return urls.fingerprint(url, session=session) in self._seen
 
+    def unseen(self, requests: Sequence[Request]) -> list[Request]:
+        seen = self._seen
+        return [each for each in requests if each.fingerprint not in seen or not each.unique]
+
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         self._leased -= 1
         session = outcome.lease.request.session
@@ -128,9 +132,7 @@ class MemoryFrontier:
     def _add(self, requests: Sequence[Request]) -> list[Request]:
         new = []
         for request in requests:
-            fingerprint = urls.fingerprint(
-                request.url, request.method, request.body, request.session
-            )
+            fingerprint = request.fingerprint
             if request.unique and fingerprint in self._seen:
                 continue
             self._seen.add(fingerprint)

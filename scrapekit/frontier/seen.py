@@ -33,6 +33,12 @@ class Seen:
     def __contains__(self, fingerprint: int) -> bool:
         return not self.missing((fingerprint,))
 
+    def at_hand(self, fingerprint: int) -> bool:
+        """Whether memory alone tells that it was met."""
+        return (
+            fingerprint in self._young or fingerprint in self._unsaved or fingerprint in self._old
+        )
+
     def missing(self, fingerprints: Sequence[int]) -> set[int]:
         """Those of `fingerprints` that weren't met. May read from disk."""
         missing = set(fingerprints)

@@ -167,6 +167,10 @@ class SqliteFrontier:
     def has_seen(self, url: str, session: str = "") -> bool:
         return signed(urls.fingerprint(url, session=session)) in self._seen
 
+    def unseen(self, requests: Sequence[Request]) -> list[Request]:
+        known = self._seen.at_hand
+        return [r for r in requests if not r.unique or not known(signed(r.fingerprint))]
+
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
         committer = self._working()
         lease, group = outcome.lease, committer.group
@@ -263,9 +267,7 @@ class SqliteFrontier:
     def _add(self, requests: Sequence[Request]) -> list[Request]:
         if not requests:
             return []
-        prints = [
-            signed(urls.fingerprint(r.url, r.method, r.body, session=r.session)) for r in requests
-        ]
+        prints = [signed(request.fingerprint) for request in requests]
         missing = self._seen.missing(prints)
         new = []
         for request, print_ in zip(requests, prints, strict=True):

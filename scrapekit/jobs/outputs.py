@@ -73,6 +73,11 @@ class JobExport:
         self._raise_failure()
         return self._take_problems()
 
+    @property
+    def full(self) -> bool:
+        """Never: what was committed is written before the next page is."""
+        return False
+
     async def room(self) -> None:
         self._raise_failure()
 

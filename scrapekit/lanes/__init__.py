@@ -153,17 +153,25 @@ class Lanes:
             return await drain_async(callback(argument), callback)
 
         cost = Cost()
+        stepped = Stepped(name, call(), cost, self.watch)
+        try:
+            if self._timeout_s is not None:
+                return await self._in_time(stepped, name, argument)
+            with contained(name):
+                return await stepped
+        finally:
+            self._note(name, "loop", cost)
+
+    async def _in_time(self, stepped: Stepped[_T], name: str, argument: Any) -> _T:
         limit = asyncio.timeout(self._timeout_s)
         try:
             async with limit:
                 with contained(name):
-                    return await Stepped(name, call(), cost, self.watch)
+                    return await stepped
         except TimeoutError as exc:
             if not limit.expired():
                 raise
             raise self._timed_out(name, argument, "it was cancelled") from exc
-        finally:
-            self._note(name, "loop", cost)
 
     async def _in_thread(self, name: str, callback: Callable[..., Any], argument: Any) -> list[Any]:
         def job() -> tuple[list[Any] | None, BaseException | None, Cost]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
-from types import GeneratorType
+from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Final
 
 from scrapekit.errors import NotAResult, UsageError
@@ -29,7 +29,7 @@ def drain(produced: Any, callback: Callable[..., Any]) -> list[Any]:
     NotAResult, with the line of the `yield`, for anything else, and whatever the generator raises.
     """
     results: list[Any] = []
-    _gather(produced, results, callback, _definition(callback))
+    _gather(produced, results, callback, None)
     return results
 
 
@@ -37,59 +37,61 @@ async def drain_async(produced: Any, callback: Callable[..., Any]) -> list[Any]:
     """The same for a coroutine or an async generator."""
     results: list[Any] = []
     breath = _BREATH
-    where = _definition(callback)
-    if inspect.isawaitable(produced):
-        produced = await produced
-    if not isinstance(produced, AsyncGenerator):
-        _gather(produced, results, callback, where)
-        return results
+    if not _is_async_generator(produced):
+        if inspect.isawaitable(produced):
+            produced = await produced
+        if not _is_async_generator(produced):
+            _gather(produced, results, callback, None)
+            return results
     try:
         async for value in produced:
             if len(results) >= breath:
                 # A generator that never awaits would keep the loop to itself.
                 breath += _BREATH
                 await asyncio.sleep(0)
-            where = _line_of(getattr(produced, "ag_frame", None), where)
-            if isinstance(value, AsyncGenerator):
+            if _is_async_generator(value):
                 results += await drain_async(value, callback)
             else:
-                _gather(value, results, callback, where)
+                _gather(value, results, callback, produced)
     finally:
         await produced.aclose()
     return results
 
 
-def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], where: str) -> None:
+def _is_async_generator(value: Any) -> bool:
+    # The first look is enough for all but generators that were compiled, and is far cheaper.
+    return type(value) is AsyncGeneratorType or isinstance(value, AsyncGenerator)
+
+
+def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], yielder: Any) -> None:
+    """`yielder` is the generator that yielded what was produced, if one did."""
     if len(into) >= _MOST:
-        raise _too_many(callback, where)
-    if isinstance(produced, Request) or is_item(produced):
+        raise _too_many(callback, _place(yielder, callback))
+    if type(produced) is Request or is_item(produced):
         into.append(produced)
     elif inspect.isgenerator(produced):
-        _gather_yielded(produced, into, callback, where)
+        _gather_yielded(produced, into, callback)
     elif type(produced) is list and set(map(type, produced)) == {Request}:
         into += produced
     elif isinstance(produced, Iterable) and not isinstance(produced, _ONE):
         for value in produced:
-            _gather(value, into, callback, where)
+            _gather(value, into, callback, yielder)
     elif produced is not None:
         if inspect.iscoroutine(produced):
             produced.close()
         name = getattr(callback, "__qualname__", repr(callback))
-        raise NotAResult(name, where, type(produced).__name__)
+        raise NotAResult(name, _place(yielder, callback), type(produced).__name__)
 
 
 def _gather_yielded(
-    produced: GeneratorType[Any, Any, Any],
-    into: list[Any],
-    callback: Callable[..., Any],
-    where: str,
+    produced: GeneratorType[Any, Any, Any], into: list[Any], callback: Callable[..., Any]
 ) -> None:
     try:
         for value in produced:
-            if (isinstance(value, Request) or is_item(value)) and len(into) < _MOST:
+            if (type(value) is Request or is_item(value)) and len(into) < _MOST:
                 into.append(value)
             else:
-                _gather(value, into, callback, _line_of(produced.gi_frame, where))
+                _gather(value, into, callback, produced)
     finally:
         produced.close()
 
@@ -102,10 +104,10 @@ def _too_many(callback: Callable[..., Any], where: str) -> UsageError:
     )
 
 
-def _definition(callback: Callable[..., Any]) -> str:
+def _place(yielder: Any, callback: Callable[..., Any]) -> str:
+    """Where a generator stands, or else where the callback is defined."""
+    frame = getattr(yielder, "ag_frame", None) or getattr(yielder, "gi_frame", None)
+    if frame is not None:
+        return f"{frame.f_code.co_filename}:{frame.f_lineno}"
     code = getattr(inspect.unwrap(callback), "__code__", None)
     return f"{code.co_filename}:{code.co_firstlineno}" if code else ""
-
-
-def _line_of(frame: Any, otherwise: str) -> str:
-    return f"{frame.f_code.co_filename}:{frame.f_lineno}" if frame is not None else otherwise
