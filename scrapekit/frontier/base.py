@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from scrapekit import urls
 from scrapekit.failure import Failure
@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from scrapekit.frontier.pages import Page
 
 
-@dataclass(slots=True, frozen=True)
-class Hop:
+class Hop(NamedTuple):
     """One request of a page: its own, or the one that redirects have led to."""
 
     request: Request

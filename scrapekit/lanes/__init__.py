@@ -152,26 +152,24 @@ class Lanes:
         async def call() -> list[Any]:
             return await drain_async(callback(argument), callback)
 
-        cost = Cost()
-        stepped = Stepped(name, call(), cost, self.watch)
-        try:
+        def waits() -> None:
+            # Most callbacks never wait, and those that don't can't be cut short.
             if self._timeout_s is not None:
-                return await self._in_time(stepped, name, argument)
-            with contained(name):
-                return await stepped
-        finally:
-            self._note(name, "loop", cost)
+                limit.reschedule(began + self._timeout_s)
 
-    async def _in_time(self, stepped: Stepped[_T], name: str, argument: Any) -> _T:
-        limit = asyncio.timeout(self._timeout_s)
+        began = asyncio.get_running_loop().time()
+        cost = Cost()
+        limit = asyncio.timeout(None)
         try:
             async with limit:
                 with contained(name):
-                    return await stepped
+                    return await Stepped(name, call(), cost, self.watch, waits)
         except TimeoutError as exc:
             if not limit.expired():
                 raise
             raise self._timed_out(name, argument, "it was cancelled") from exc
+        finally:
+            self._note(name, "loop", cost)
 
     async def _in_thread(self, name: str, callback: Callable[..., Any], argument: Any) -> list[Any]:
         def job() -> tuple[list[Any] | None, BaseException | None, Cost]:

@@ -32,6 +32,9 @@ def timed(work: Callable[[], _T]) -> tuple[_T | None, BaseException | None, Cost
     return result, raised, Cost(time.perf_counter() - wall, time.thread_time() - cpu)
 
 
+def _nothing() -> None: ...
+
+
 class StepWatch(Protocol):
     """Who wants to know of steps that block the loop."""
 
@@ -45,12 +48,19 @@ class Stepped(Awaitable[_T]):
     """Awaits a coroutine and measures its own steps, not what runs between them."""
 
     def __init__(
-        self, name: str, coroutine: Coroutine[Any, Any, _T], cost: Cost, watch: StepWatch
+        self,
+        name: str,
+        coroutine: Coroutine[Any, Any, _T],
+        cost: Cost,
+        watch: StepWatch,
+        waits: Callable[[], None] = _nothing,
     ) -> None:
         self._name = name
         self._coroutine = coroutine
         self._cost = cost
         self._watch = watch
+        self._waits = waits
+        """Called before the coroutine waits for the first time."""
 
     def __await__(self) -> Generator[Any, Any, _T]:
         step: Callable[[Any], Any] = self._coroutine.send
@@ -72,6 +82,8 @@ class Stepped(Awaitable[_T]):
                     if wall > self._watch.threshold_s:
                         self._watch.step_blocked(self._name, wall, cpu)
                 step, value = self._coroutine.send, None
+                self._waits()
+                self._waits = _nothing
                 try:
                     value = yield waited_for
                 except BaseException as exc:
