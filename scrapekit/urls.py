@@ -66,8 +66,8 @@ def normalize(url: str) -> str:
     return _trim(href)
 
 
-_FOLDERS: Final = 32
-_REFERENCES: Final = 2048
+_FOLDERS: Final = 16
+_REFERENCES: Final = 4096
 """How many results of joins are kept, for how many folders of pages: some 10 MB at the most."""
 
 
@@ -75,18 +75,22 @@ _OF_A_FOLDER: Final = re.compile(r"(?!\?)(?:https?://|(?!https?:))[^\x00-\x20]+"
 
 
 class _Joined(dict[str, "str | None"]):
-    """Where references from the pages of one folder lead. The pages of a site share most of their
-    links, and looking one up takes a twentieth of the time of a join.
+    """Where references from the pages of one folder lead: None for nowhere else, "" if that is
+    another matter on each page. The pages of a site share most of their links, and looking one up
+    takes a twentieth of the time of a join.
     """
 
     def __init__(self, join: Callable[[str], str | None]) -> None:
         self._join = join
 
     def __missing__(self, href: str) -> str | None:
-        if not self.keeps(href):
-            return ""
-        joined = self._join(href)
-        if len(self) < _REFERENCES:
+        joined: str | None = None
+        bare = _without_fragment(href) if "#" in href else href
+        if bare != href:
+            joined = self[bare]
+        elif href:
+            joined = self._join(href) if self.keeps(href) and "#" not in href else ""
+        if joined != "" and len(self) < _REFERENCES:
             self[href] = joined
         return joined
 
@@ -132,10 +136,12 @@ class Base:
         References into the page itself (empty, or a fragment alone) and what is no http(s) URL
         are left out. Repeats are dropped before the join, which is what costs.
         """
-        distinct = dict.fromkeys(h if "#" not in h else _without_fragment(h) for h in hrefs)
-        distinct.pop("", None)
-        joined = dict.fromkeys(map(self._known().__getitem__, distinct))
+        hrefs = list(hrefs)
+        joined = dict.fromkeys(map(self._known().__getitem__, hrefs))
         if "" in joined:
+            # What one of them means depends on more than the folder.
+            distinct = dict.fromkeys(h if "#" not in h else _without_fragment(h) for h in hrefs)
+            distinct.pop("", None)
             joined = dict.fromkeys(map(self.join, distinct))
         joined.pop(None, None)
         return list(joined)  # type: ignore[arg-type]
