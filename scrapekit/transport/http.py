@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from scrapekit.clock import Clock, SystemClock
@@ -30,11 +29,14 @@ from scrapekit.transport.connections import (
     broken_framing,
     current_session,
 )
-from scrapekit.transport.decoding import accepted, check_codings
-from scrapekit.transport.dialling import Resolver, guarded, refusing
+from scrapekit.transport.decoding import check_codings
+from scrapekit.transport.dialling import guarded, refusing
+from scrapekit.transport.fields import default_fields, own_fields
 from scrapekit.transport.pace import Pace
-from scrapekit.transport.translation import FOREIGN, proxy_refuses, translate
+from scrapekit.transport.resolver import Resolver
+from scrapekit.transport.translation import FOREIGN, translate
 from scrapekit.transport.wire import Limits
+from scrapekit.transport.wording import proxy_refuses
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     from scrapekit.budget import Account
     from scrapekit.transport.dialling import SocketFactory
 
-_ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 # aiohttp's own 8 KB refuses real sites, whose Content-Security-Policy alone is longer. A header
 # section can't grow beyond the product, 8 MiB.
@@ -104,7 +105,7 @@ class HttpTransport:
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             response_class=cast("type[aiohttp.ClientResponse]", answer),
-            headers=_default_headers(settings),
+            headers=default_fields(settings),
             request_class=SessionRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -192,7 +193,7 @@ class HttpTransport:
             return await self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
-                headers=_headers(request),
+                headers=own_fields(request),
                 data=_payload(request.body),
                 # aiohttp would call every body without a type application/octet-stream.
                 skip_auto_headers=None if request.method == "GET" else ("Content-Type",),
@@ -245,25 +246,6 @@ class HttpTransport:
 def _condemn(answer: aiohttp.ClientResponse) -> None:
     if isinstance(answer, Answer):
         answer.condemn()
-
-
-def _default_headers(settings: Settings) -> CIMultiDict[str]:
-    headers = CIMultiDict(
-        {"User-Agent": settings.user_agent, "Accept": _ACCEPT, "Accept-Encoding": accepted()}
-    )
-    for name, value in settings.headers.items():
-        headers[name] = value
-    return headers
-
-
-def _headers(request: Request) -> Mapping[str, str] | None:
-    """The request's own headers. None spares aiohttp a copy."""
-    if not request.cookies:
-        return request.headers or None
-    headers = CIMultiDict(request.headers)
-    pairs = [*headers.popall("Cookie", []), *map("=".join, request.cookies.items())]
-    headers["Cookie"] = "; ".join(pairs)
-    return headers
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:
