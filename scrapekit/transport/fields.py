@@ -12,6 +12,7 @@ from scrapekit.settings import Settings
 from scrapekit.transport.decoding import accepted
 
 _ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+_FORBIDDEN: Final = frozenset("\r\n\0")
 
 
 def default_fields(settings: Settings) -> CIMultiDict[str]:
@@ -32,3 +33,12 @@ def own_fields(request: Request) -> Mapping[str, str] | None:
     pairs = [*headers.popall("Cookie", []), *map("=".join, request.cookies.items())]
     headers["Cookie"] = "; ".join(pairs)
     return headers
+
+
+def encode_fields(fields: Mapping[str, str]) -> bytes:
+    """A header section and the empty line that ends it. Raises ValueError if a field is no line."""
+    lines = [f"{name}: {value}" for name, value in fields.items()]
+    for line in lines:
+        if not _FORBIDDEN.isdisjoint(line):
+            raise ValueError(f"{line!r} isn't one line")
+    return "\r\n".join([*lines, "\r\n"]).encode()

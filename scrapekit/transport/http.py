@@ -22,6 +22,7 @@ from scrapekit.messages import Request, Response
 from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
 from scrapekit.transport.body import Read, read_body, too_large
+from scrapekit.transport.bounds import MAX_FIELD_BYTES, MAX_FIELDS
 from scrapekit.transport.connections import (
     Answer,
     Connector,
@@ -45,10 +46,6 @@ if TYPE_CHECKING:
     from scrapekit.transport.dialling import SocketFactory
 
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-# aiohttp's own 8 KB refuses real sites, whose Content-Security-Policy alone is longer. A header
-# section can't grow beyond the product, 8 MiB.
-_MAX_HEADER_BYTES: Final = 32_768
-_MAX_HEADERS: Final = 256
 # What may lie unread in one connection is twice this. Times 10,000 connections it counts.
 _READ_BUFFER_BYTES: Final = 65_536
 _DNS_TTL_S: Final = 300
@@ -111,9 +108,9 @@ class HttpTransport:
             auto_decompress=False,
             proxy=settings.proxy,
             read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-            max_headers=_MAX_HEADERS,
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
             ),
