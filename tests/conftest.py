@@ -79,7 +79,7 @@ def vectors() -> Path:
 def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Run the test with each transport; its name."""
     name: str = request.param
-    monkeypatch.setenv(transports.VARIABLE, name)
+    transports.switch(monkeypatch, name)
     return name
 
 

@@ -1,17 +1,21 @@
 """Both transports, for the tests that each of them has to pass.
 
-A test that asks for the fixture `each_transport` runs once with each: crawls take it from their
-settings, as from a user's environment, and `make_transport` makes one.
+A test that asks for the fixture `each_transport` runs once with each: crawls behave as if their
+settings asked for it, and `make_transport` makes one.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+import pytest
+
+from scrapekit import api
 from scrapekit.settings import Settings
+from scrapekit.transport.base import Transport
 from scrapekit.transport.fast.transport import FastTransport
 from scrapekit.transport.http import HttpTransport
 
@@ -20,12 +24,23 @@ KINDS: Final[dict[str, type[HttpTransport | FastTransport]]] = {
     "aiohttp": HttpTransport,
     "fast": FastTransport,
 }
-VARIABLE: Final = "SCRAPEKIT_TRANSPORT"
+_chosen: dict[str, str] = {"name": "aiohttp"}
 
 
 def make_transport(settings: Settings, **options: Any) -> AnyTransport:
     """The transport that the test runs with."""
-    return KINDS[os.environ.get(VARIABLE, "aiohttp")](settings, **options)
+    return KINDS[_chosen["name"]](settings, **options)
+
+
+def switch(patch: pytest.MonkeyPatch, name: str) -> None:
+    """Run the test with that transport."""
+    make = api._http
+
+    def make_chosen(settings: Settings) -> Transport:
+        return make(msgspec.structs.replace(settings, transport=name))
+
+    patch.setitem(_chosen, "name", name)
+    patch.setattr(api, "_http", make_chosen)
 
 
 class _Overheard(asyncio.BufferedProtocol):
