@@ -7,7 +7,7 @@ arrives was not asked for.
 from __future__ import annotations
 
 from enum import IntEnum
-from functools import lru_cache
+from typing import Final
 
 from httptools import (
     HttpParserCallbackError,
@@ -34,6 +34,9 @@ class Stage(IntEnum):
     COMPLETE = 2
 
 
+HEAD, BODY, COMPLETE = Stage
+
+
 class Malformed(Exception):
     """What came is no HTTP, or passes a bound; the message says which."""
 
@@ -52,6 +55,7 @@ class Answers:
         "_parser",
         "_size",
         "_taken",
+        "_trailers",
         "headers",
         "keeps_open",
         "pieces",
@@ -64,9 +68,9 @@ class Answers:
     def __init__(self) -> None:
         self._parser: HttpResponseParser | None = None
         self._is_bodiless = False
-        self.stage = Stage.COMPLETE
+        self.stage: Stage = COMPLETE
         self.begin(is_bodiless=False)
-        self.stage = Stage.COMPLETE
+        self.stage = COMPLETE
 
     def begin(self, *, is_bodiless: bool) -> None:
         """Expect an answer; to HEAD, it has no body whatever its header says."""
@@ -76,9 +80,10 @@ class Answers:
         self._is_bodiless = is_bodiless
         self._fields: list[tuple[str, str]] = []
         self._interim = 0
+        self._trailers = 0
         self._size = 0
         self._taken = 0
-        self.stage = Stage.HEAD
+        self.stage = HEAD
         self.status = 0
         self.headers: CIMultiDict[str]
         self.pieces: list[bytes] = []
@@ -92,7 +97,7 @@ class Answers:
 
     def feed(self, data: memoryview) -> None:
         """Take what has arrived. Raises Malformed, and Unasked if the answer is complete."""
-        if self.stage == Stage.COMPLETE:
+        if self.stage == COMPLETE:
             raise Unasked
         if self.received > MAX_HEAD_BYTES:
             self._check_bounds()
@@ -107,16 +112,16 @@ class Answers:
             raise self._meaning(exc) from exc
 
     def _check_bounds(self) -> None:
-        if self.stage == Stage.HEAD:
+        if self.stage == HEAD:
             raise Malformed(f"the header passes {MAX_HEAD_BYTES} bytes")
         if is_bloated(self.received, self._size):
             raise Malformed("there is far more framing than body")
 
     def _meaning(self, error: HttpParserError) -> Malformed | Unasked:
-        if self.stage == Stage.COMPLETE:
+        if self.stage == COMPLETE:
             return Unasked()
         cause = error.__context__ if isinstance(error, HttpParserCallbackError) else error
-        where = "the body breaks the framing of HTTP: " if self.stage == Stage.BODY else ""
+        where = "the body breaks the framing of HTTP: " if self.stage == BODY else ""
         return Malformed(f"{where}{cause}")
 
     @property
@@ -132,14 +137,14 @@ class Answers:
 
     def end(self) -> bool:
         """Tell that the connection has ended in good order; True if that completes the answer."""
-        if self.stage == Stage.BODY and self.until_end:
-            self.stage = Stage.COMPLETE
-        return self.stage == Stage.COMPLETE
+        if self.stage == BODY and self.until_end:
+            self.stage = COMPLETE
+        return self.stage == COMPLETE
 
     # What llhttp calls. An exception ends the feeding.
 
     def on_message_begin(self) -> None:
-        if self.stage == Stage.COMPLETE:
+        if self.stage == COMPLETE:
             raise Unasked
 
     def on_status(self, text: bytes) -> None:
@@ -147,21 +152,20 @@ class Answers:
             raise Malformed("the status line is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.stage == Stage.COMPLETE:
-            raise Unasked
-        fields = self._fields
-        if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
-            raise Malformed(f"a header field passes {MAX_FIELD_BYTES} bytes")
-        if len(fields) >= MAX_FIELDS:
-            raise Malformed(f"more than {MAX_FIELDS} header fields")
-        if b"\0" in value:
+        if self.stage:
+            self._pass_trailer()
+        elif b"\0" in value:
             raise Malformed("a header field holds NUL")
-        fields.append((_name(name), value.decode("utf-8", "surrogateescape")))
+        else:
+            text = value.decode("utf-8", "surrogateescape")
+            self._fields.append((_NAMES.get(name) or _name(name), text))
 
     def on_headers_complete(self) -> None:
-        if self.stage != Stage.HEAD:
+        if self.stage:
             raise Unasked
         assert self._parser is not None
+        if len(self._fields) > MAX_FIELDS or self.received > MAX_FIELD_BYTES:
+            self._check_fields()
         status = self._parser.get_status_code()
         if status < 200 and status != 101:
             self._pass_interim(status)
@@ -172,10 +176,25 @@ class Answers:
         if coding is not None:
             self._check_coding(headers)
         self.until_end = coding is None and "Content-Length" not in headers
-        self.stage = Stage.BODY
+        self.stage = BODY
         if self._is_bodiless or status == 101:
-            self.stage = Stage.COMPLETE
+            self.stage = COMPLETE
             self.keeps_open = status != 101 and _persists(self._parser, headers)
+
+    def _check_fields(self) -> None:
+        if len(self._fields) > MAX_FIELDS:
+            raise Malformed(f"more than {MAX_FIELDS} header fields")
+        for name, value in self._fields:
+            if len(name) > MAX_FIELD_BYTES or len(value) > MAX_FIELD_BYTES:
+                raise Malformed(f"a header field passes {MAX_FIELD_BYTES} bytes")
+
+    def _pass_trailer(self) -> None:
+        """RFC 9112, 7.1.2: whoever doesn't know what a trailer means may ignore it."""
+        if self.stage == COMPLETE:
+            raise Unasked
+        self._trailers += 1
+        if self._trailers > MAX_FIELDS:
+            raise Malformed(f"more than {MAX_FIELDS} trailer fields")
 
     def _pass_interim(self, status: int) -> None:
         """RFC 9110, 15.2."""
@@ -193,15 +212,15 @@ class Answers:
             raise Malformed(f"Transfer-Encoding {codings!r} wasn't asked for")
 
     def on_body(self, piece: bytes) -> None:
-        if self.stage != Stage.BODY:
+        if self.stage != BODY:
             raise Unasked
         self._size += len(piece)
         self.pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        if self.stage == Stage.BODY:
+        if self.stage == BODY:
             assert self._parser is not None
-            self.stage = Stage.COMPLETE
+            self.stage = COMPLETE
             self.keeps_open = self._parser.should_keep_alive()
 
 
@@ -216,10 +235,16 @@ def _parser(answers: Answers) -> HttpResponseParser:
     return parser
 
 
-@lru_cache(maxsize=512)
+_NAMES: Final[dict[bytes, str]] = {}
+"""Names of fields as text, because they repeat."""
+
+
 def _name(name: bytes) -> str:
-    """Names repeat: that of a field as text, once."""
-    return name.decode("utf-8", "surrogateescape")
+    text = name.decode("utf-8", "surrogateescape")
+    # Of servers that make up names, not all that they send is kept.
+    if len(name) <= 64 and len(_NAMES) < 1_000:
+        _NAMES[name] = text
+    return text
 
 
 def _persists(parser: HttpResponseParser, headers: CIMultiDict[str]) -> bool:

@@ -60,7 +60,7 @@ class Dialler:
             # Unless asyncio has it already, and closes it itself.
             sock.close()
             if isinstance(exc, (OSError, ssl.CertificateError)):
-                raise _no_start(exc, asked.url) from exc
+                raise _no_start(exc, route, asked.url) from exc
             raise
 
     async def _connect(self, peer: Peer, asked: Asking) -> socket.socket:
@@ -80,10 +80,8 @@ class Dialler:
     async def _line(self, sock: socket.socket, address: str, route: Route) -> Line:
         loop = asyncio.get_running_loop()
         context, name = None, None
-        if (route.proxy.is_secure if route.proxy else False) or route.site.is_secure:
-            secured = route.site if route.site.is_secure else route.proxy
-            assert secured is not None
-            context, name = tls_context(self._verify), secured.host.strip("[]").rstrip(".")
+        if route.secured is not None:
+            context, name = tls_context(self._verify), route.secured.host.strip("[]").rstrip(".")
         _, line = await loop.create_connection(
             lambda: self._make_line(sock, address), sock=sock, ssl=context, server_hostname=name
         )
@@ -121,8 +119,10 @@ def _no_connection(
     return ConnectError(f"{peer.host} can't be reached: {reason}", url=asked.url)
 
 
-def _no_start(error: Exception, url: str) -> ConnectError:
+def _no_start(error: Exception, route: Route, url: str) -> ConnectError:
     host, reason = urls.host(url), reason_of(error)
+    if route.secured is not None and route.secured is route.proxy:
+        return ProxyError(f"the proxy can't be reached: TLS with it fails: {reason}", url=url)
     if isinstance(error, ssl.CertificateError):
         return ConnectError(f"the TLS certificate of {host} isn't valid: {reason}", url=url)
     if isinstance(error, ssl.SSLError):

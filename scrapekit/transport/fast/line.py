@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, cast
 
 from scrapekit.errors import BodyTruncated
-from scrapekit.transport.fast.answer import Answers, Malformed, Stage, Unasked
+from scrapekit.transport.fast.answer import BODY, COMPLETE, HEAD, Answers, Malformed, Unasked
 from scrapekit.transport.wording import Phase
 
 # What may lie unread in one connection before its server has to wait.
@@ -41,6 +41,11 @@ class Times(NamedTuple):
     silence_s: float
     idle_s: float
 
+    @property
+    def shortest_s(self) -> float:
+        """Nothing is due earlier than that."""
+        return min(self.first_byte_s or self.silence_s, self.header_s, self.silence_s, self.idle_s)
+
 
 class Line(asyncio.BufferedProtocol):
     """One connection, for one request after the other.
@@ -58,12 +63,14 @@ class Line(asyncio.BufferedProtocol):
         "_loop",
         "_lost",
         "_opened",
+        "_shortest_s",
         "_socket",
         "_timer",
         "_times",
         "_to_send",
         "_waiter",
         "address",
+        "allowed",
         "answer",
         "transport",
     )
@@ -80,10 +87,13 @@ class Line(asyncio.BufferedProtocol):
         self._socket = sock
         self.address = address
         """The IP address at the other end; "" if a proxy stands between."""
+        self.allowed: int | None = None
+        """The reach of a request that may talk to that address."""
         self.answer = Answers()
         self.transport: asyncio.Transport
         self._buffer = buffer
         self._times = times
+        self._shortest_s = times.shortest_s
         self._opened = opened
         self._lost = lost
         self._loop = asyncio.get_running_loop()
@@ -110,7 +120,7 @@ class Line(asyncio.BufferedProtocol):
 
     async def head(self) -> None:
         """Wait for the header. Raises HungUp, Late and Malformed."""
-        while self.answer.stage == Stage.HEAD:
+        while self.answer.stage == HEAD:
             await self._wait()
 
     async def read(self) -> bytes:
@@ -119,9 +129,9 @@ class Line(asyncio.BufferedProtocol):
         Raises BodyTruncated, Late and Malformed.
         """
         answer = self.answer
-        while not answer.pieces and answer.stage != Stage.COMPLETE:
+        while not answer.pieces and answer.stage != COMPLETE:
             await self._wait()
-        if self._error is not None and answer.stage != Stage.COMPLETE:
+        if self._error is not None and answer.stage != COMPLETE:
             raise self._error
         data = answer.take()
         if self._is_paused:
@@ -137,7 +147,7 @@ class Line(asyncio.BufferedProtocol):
         Not before the whole last request went out: its rest would be taken for the next one.
         """
         return (
-            self.answer.stage == Stage.COMPLETE
+            self.answer.stage == COMPLETE
             and self.answer.keeps_open
             and not self.transport.is_closing()
             and not self.transport.get_write_buffer_size()
@@ -200,10 +210,10 @@ class Line(asyncio.BufferedProtocol):
         except Malformed as exc:
             self.cut(exc)
         else:
-            if answer.stage == Stage.BODY and answer.unread > _UNREAD_BYTES:
+            if answer.stage == BODY and answer.unread > _UNREAD_BYTES:
                 self._is_paused = True
                 self.transport.pause_reading()
-        if answer.stage != Stage.HEAD:
+        if answer.stage != HEAD:
             self._wake()
 
     def eof_received(self) -> None:
@@ -220,7 +230,7 @@ class Line(asyncio.BufferedProtocol):
         self._lost(self)
 
     def _broken(self, exc: Exception | None) -> Exception:
-        if self.answer.stage == Stage.HEAD:
+        if self.answer.stage == HEAD:
             error: Exception = HungUp("the connection ended before the answer")
         else:
             how = "broke" if exc is not None else "was closed"
@@ -232,20 +242,23 @@ class Line(asyncio.BufferedProtocol):
 
     def _watch(self) -> None:
         """See to it that the timer rings when something is due, or before."""
+        timer = self._timer
+        if timer is not None and timer.when() <= self._heard_at + self._shortest_s:
+            return
         due = self._due()[0]
-        if self._timer is not None:
-            if self._timer.when() <= due:
+        if timer is not None:
+            if timer.when() <= due:
                 return
-            self._timer.cancel()
+            timer.cancel()
         self._timer = self._loop.call_at(due, self._ring)
 
     def _due(self) -> tuple[float, Phase]:
         """What is waited for, and until when."""
         times, stage = self._times, self.answer.stage
-        if stage == Stage.COMPLETE:
+        if stage == COMPLETE:
             return self._heard_at + times.idle_s, "read"
         silence: tuple[float, Phase] = (self._heard_at + times.silence_s, "read")
-        if stage == Stage.BODY:
+        if stage == BODY:
             return silence
         if not self.answer.received and times.first_byte_s is not None:
             silence = (self._heard_at + times.first_byte_s, "first-byte")
@@ -264,7 +277,7 @@ class Line(asyncio.BufferedProtocol):
     def _has_sent_more(self) -> bool:
         """Whether a large request was still on its way out; deadlines count from its end."""
         before, self._to_send = self._to_send, self.transport.get_write_buffer_size()
-        if self.answer.stage != Stage.HEAD or self._to_send >= before:
+        if self.answer.stage != HEAD or self._to_send >= before:
             return False
         self._asked_at = self._heard_at = self._loop.time()
         return True

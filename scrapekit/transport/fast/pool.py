@@ -46,7 +46,9 @@ class Pool:
         self._idle[line] = key
         self._by_key.setdefault(key, {})[line] = None
         if len(self._idle) > self._max_idle:
-            next(iter(self._idle)).cut()
+            oldest = next(iter(self._idle))
+            self._forget(oldest)
+            oldest.cut()
 
     def lost(self, line: Line) -> None:
         """Its socket is closed."""
@@ -77,7 +79,8 @@ class Pool:
         """End all there is, and wait until that is over."""
         loop = asyncio.get_running_loop()
         for deadline in self._dialling:
-            deadline.reschedule(loop.time())
+            if not deadline.expired():
+                deadline.reschedule(loop.time())
         for line in list(self.lines):
             line.cut()
         while self.lines or self._dialling:

@@ -36,6 +36,13 @@ class Route(NamedTuple):
     """The same as bytes: the whole rest of a plain GET."""
 
     @property
+    def secured(self) -> Peer | None:
+        """With whom TLS is spoken."""
+        if self.site.is_secure:
+            return self.site
+        return self.proxy if self.proxy is not None and self.proxy.is_secure else None
+
+    @property
     def is_tunnel(self) -> bool:
         """The proxy leads through and sees nothing: RFC 9110, 9.3.6."""
         return self.proxy is not None and self.site.is_secure

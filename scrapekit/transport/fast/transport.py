@@ -17,7 +17,7 @@ from scrapekit.settings import Settings
 from scrapekit.transport.body import read_body, too_large
 from scrapekit.transport.decoding import check_codings
 from scrapekit.transport.dialling import guarded, refusing
-from scrapekit.transport.fast.answer import Malformed, Stage
+from scrapekit.transport.fast.answer import COMPLETE, Malformed
 from scrapekit.transport.fast.dialler import Dialler
 from scrapekit.transport.fast.line import HungUp, Late, Line, Times
 from scrapekit.transport.fast.names import Names
@@ -152,44 +152,44 @@ class FastTransport:
         origin, _, proxy = key
         route = self._routes.find(origin, proxy)
         data = encode(request, route)
-        asked = Asking(request.url, request.reach, proxied=proxy is not None)
         line = pool.take(key)
         if line is not None:
+            self._check_reach(pool, key, line, request)
             try:
-                return await self._exchange(pool, key, line, data, asked, request)
+                return await _exchange(line, data, request)
             except HungUp:
                 # It was closed while nobody used it: RFC 9112, 9.3.1.
                 if line.answer.received or request.method not in _IDEMPOTENT:
                     raise
-        line = await self._dial(pool, route, asked)
-        return await self._exchange(pool, key, line, data, asked, request)
+        line = await self._dial(pool, route, request)
+        self._check_reach(pool, key, line, request)
+        return await _exchange(line, data, request)
 
-    async def _exchange(
-        self, pool: Pool, key: Key, line: Line, data: bytes, asked: Asking, request: Request
-    ) -> Line:
-        if self._reach is not None:
-            try:
-                self._reach.check_address(line.address, asked)
-            except BaseException:
-                pool.put(key, line)
-                raise
+    def _check_reach(self, pool: Pool, key: Key, line: Line, request: Request) -> None:
+        """An address that one request may talk to isn't for every other one."""
+        if self._reach is None or line.allowed == request.reach:
+            return
         try:
-            line.ask(data, is_bodiless=request.method == "HEAD")
-            await line.head()
+            self._reach.check_address(
+                line.address, Asking(request.url, request.reach, key[2] is not None)
+            )
         except BaseException:
-            line.cut()
+            pool.put(key, line)
             raise
-        return line
+        line.allowed = request.reach
 
-    async def _dial(self, pool: Pool, route: Route, asked: Asking) -> Line:
+    async def _dial(self, pool: Pool, route: Route, request: Request) -> Line:
+        asked = Asking(request.url, request.reach, proxied=route.proxy is not None)
         assert self._dialler is not None
+        if self._pool is not pool:
+            raise _closed(asked.url)
         try:
             async with asyncio.timeout(self._settings.connect_timeout_s) as deadline:
                 with pool.dialling(deadline):
                     return await self._dialler.dial(route, asked)
         except TimeoutError as exc:
             if self._pool is not pool:
-                raise ConnectError("the transport was closed", url=asked.url) from exc
+                raise _closed(asked.url) from exc
             raise late("connect", asked.url, self._settings) from exc
 
     async def _body(
@@ -203,12 +203,14 @@ class FastTransport:
         codings = ", ".join(headers.getall("Content-Encoding", ()))
         if codings:
             check_codings(codings)
-        is_whole = answer.stage == Stage.COMPLETE
+        is_whole = answer.stage == COMPLETE
         if is_whole and not answer.pieces:
             return b""
         if answer.status in _REDIRECTS and "Location" in headers:
             return b""
         limit = self._settings.max_body_bytes
+        if is_whole and not codings:
+            return await _taken(answer.take(), account, limit)
         if not codings and not is_whole and int(headers.get("Content-Length", 0)) > limit:
             raise too_large(limit)
         read = line.read
@@ -224,6 +226,30 @@ class FastTransport:
         proxied = (request.proxy or self._settings.proxy) is not None
         if proxied and request.url.startswith("http:"):
             raise proxy_refuses(request.url, 407)
+
+
+async def _exchange(line: Line, data: bytes, request: Request) -> Line:
+    """Send a request, and wait for its answer's header."""
+    try:
+        line.ask(data, is_bodiless=request.method == "HEAD")
+        await line.head()
+    except BaseException:
+        line.cut()
+        raise
+    return line
+
+
+async def _taken(body: bytes, account: Account, limit: int) -> bytes:
+    """A body that has come whole, within the limit and the budget."""
+    if len(body) > limit:
+        raise too_large(limit)
+    if not account.try_take(len(body)):
+        await account.take(len(body))
+    return body
+
+
+def _closed(url: str) -> ConnectError:
+    return ConnectError(f"the transport was closed before {urls.host(url)} answered", url=url)
 
 
 def _translate(error: HungUp | Late | Malformed, url: str, settings: Settings) -> SiteError:
