@@ -21,7 +21,7 @@ from scrapekit.cookies.jars import Jars
 from scrapekit.cookies.jars import State as Cookies
 from scrapekit.delivery import HandOver
 from scrapekit.engine import Engine
-from scrapekit.errors import CrawlFailed, SpiderError, UsageError
+from scrapekit.errors import CrawlFailed, MissingExtra, SpiderError, UsageError
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports import Mode
 from scrapekit.frontier.base import Frontier
@@ -523,12 +523,23 @@ def _caching(settings: Settings, transport: Transport | None, clock: Clock) -> C
 
 
 def _http(settings: Settings) -> Transport:
+    # The other headers may be secret: the fetcher adds them where they belong.
+    public = msgspec.structs.replace(settings, headers=public_headers(settings.headers))
+    if settings.transport == "fast":
+        return _fast(public)
     from scrapekit.transport.http import HttpTransport
 
-    # The other headers may be secret: the fetcher adds them where they belong.
-    return HttpTransport(
-        msgspec.structs.replace(settings, headers=public_headers(settings.headers))
-    )
+    return HttpTransport(public)
+
+
+def _fast(settings: Settings) -> Transport:
+    try:
+        from scrapekit.transport.fast.transport import FastTransport
+    except ImportError as exc:
+        if exc.name not in {"httptools", "aiohappyeyeballs"}:
+            raise
+        raise MissingExtra("transport = fast", '"scrapekit[fast]"') from exc
+    return FastTransport(settings)
 
 
 def _check_not_in_worker() -> None:

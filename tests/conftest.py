@@ -18,7 +18,7 @@ from aiohttp import ClientResponse, StreamReader
 from aiohttp.client_proto import ResponseHandler
 from hypothesis import settings
 
-from tests import certificate
+from tests import certificate, transports
 from tests import leaks as leak_checks
 from tests import vectors as vector_files
 
@@ -73,6 +73,14 @@ def _own_sys_path(monkeypatch: pytest.MonkeyPatch) -> None:
 def vectors() -> Path:
     """The folder of third-party vectors; skips where there is none."""
     return vector_files.root() or pytest.skip(vector_files.ABSENT)
+
+
+@pytest.fixture(params=list(transports.KINDS))
+def each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Run the test with each transport; its name."""
+    name: str = request.param
+    transports.switch(monkeypatch, name)
+    return name
 
 
 @pytest.fixture

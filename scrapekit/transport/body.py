@@ -49,7 +49,8 @@ async def read_body(
     stream = decoder(codings, max_input=max_input) if codings else None
     if stream is None:
         while chunk := await read():
-            await body.add(chunk)
+            if not body.try_add(chunk):
+                await body.add_later(chunk)
     else:
         await _decode(read, stream, body, max_input)
         if flag is not None and stream.garbage:
@@ -73,10 +74,14 @@ async def _decode(read: Read, stream: Decoder, body: _Body, max_input: int) -> N
 
 
 async def _decode_chunk(stream: Decoder, chunk: bytes, body: _Body) -> None:
-    await body.add(stream.feed(chunk, _STEP))
-    while not stream.needs_input:
+    piece = stream.feed(chunk, _STEP)
+    while True:
+        if not body.try_add(piece):
+            await body.add_later(piece)
+        if stream.needs_input:
+            return
         await asyncio.sleep(0)
-        await body.add(stream.feed(b"", _STEP))
+        piece = stream.feed(b"", _STEP)
 
 
 class _Body:
@@ -93,7 +98,8 @@ class _Body:
         self._pieces: list[bytes] = []
         self._size = 0
 
-    async def add(self, piece: bytes) -> None:
+    def try_add(self, piece: bytes) -> bool:
+        """Add what there is room for at once; False: `add_later` has to wait for it."""
         size = len(piece)
         self._size += size
         if self._size > self.limit:
@@ -101,7 +107,12 @@ class _Body:
         if self._size > _RATIO_FROM and self.arrived:
             self._check_ratio()
         if not self._account.try_take(size):
-            await self._account.take(size)
+            return False
+        self._pieces.append(piece)
+        return True
+
+    async def add_later(self, piece: bytes) -> None:
+        await self._account.take(len(piece))
         self._pieces.append(piece)
 
     def _check_ratio(self) -> None:

@@ -1,4 +1,5 @@
 """Dialling: the addresses that names stand for, and the sockets that are made for them, guarded.
+No I/O but the making of sockets, and nothing of any HTTP client.
 
 A resolver alone would guard nothing, because it is never asked about addresses that stand in URLs.
 A socket is made for every connection, whatever the URL says.
@@ -10,15 +11,14 @@ import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import aiohttp
 import xxhash
-from aiohttp.abc import AbstractResolver, ResolveResult
 
 from scrapekit.addresses import Space, judge
 from scrapekit.errors import Refused
 from scrapekit.reach import Reach, asking, refused_as_rebound
 
 if TYPE_CHECKING:
+    from aiohttp.abc import ResolveResult
     from aiohttp.connector import AddrInfoType
 
     SocketFactory = Callable[[AddrInfoType], socket.socket]
@@ -61,22 +61,21 @@ def _plain(address: AddrInfoType) -> socket.socket:
     return socket.socket(family, kind, protocol)
 
 
-class Resolver(AbstractResolver):
-    """Resolves by another resolver, by default the system's, and believes no name twice.
+class KnownNames:
+    """Which names have been public, so that none is believed twice.
 
     Whoever owns a name chooses its addresses anew with each answer (DNS rebinding). So of an
     answer with public addresses those alone count, and a name that was public remains so.
     """
 
-    def __init__(self, inner: AbstractResolver | None = None) -> None:
-        self._inner = inner or aiohttp.DefaultResolver()
-        self._owns_inner = inner is None
+    def __init__(self) -> None:
         self._public: set[int] = set()
 
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
-    ) -> list[ResolveResult]:
-        answers = await self._inner.resolve(host, port, family)
+    def believed(self, host: str, answers: list[ResolveResult]) -> list[ResolveResult]:
+        """The answers that count. Raises AddressRefused for a public name that has become local.
+
+        What a proxy is called is its author's affair: that name is believed.
+        """
         if asking.get().proxied:
             return answers
         public = [answer for answer in answers if judge(answer["host"]).space == Space.PUBLIC]
@@ -88,7 +87,3 @@ class Resolver(AbstractResolver):
         if answers and name in self._public:
             raise AddressRefused(refused_as_rebound(asking.get()))
         return answers
-
-    async def close(self) -> None:
-        if self._owns_inner:
-            await self._inner.close()

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self, cast
 
 import aiohttp
-from multidict import CIMultiDict
 from yarl import URL
 
 from scrapekit.clock import Clock, SystemClock
@@ -23,6 +22,7 @@ from scrapekit.messages import Request, Response
 from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
 from scrapekit.transport.body import Read, read_body, too_large
+from scrapekit.transport.bounds import MAX_FIELD_BYTES, MAX_FIELDS
 from scrapekit.transport.connections import (
     Answer,
     Connector,
@@ -30,11 +30,14 @@ from scrapekit.transport.connections import (
     broken_framing,
     current_session,
 )
-from scrapekit.transport.decoding import accepted, check_codings
-from scrapekit.transport.dialling import Resolver, guarded, refusing
+from scrapekit.transport.decoding import check_codings
+from scrapekit.transport.dialling import guarded, refusing
+from scrapekit.transport.fields import default_fields, own_fields
 from scrapekit.transport.pace import Pace
-from scrapekit.transport.translation import FOREIGN, proxy_refuses, translate
+from scrapekit.transport.resolver import Resolver
+from scrapekit.transport.translation import FOREIGN, translate
 from scrapekit.transport.wire import Limits
+from scrapekit.transport.wording import proxy_refuses
 
 if TYPE_CHECKING:
     from aiohttp.abc import AbstractResolver
@@ -42,12 +45,7 @@ if TYPE_CHECKING:
     from scrapekit.budget import Account
     from scrapekit.transport.dialling import SocketFactory
 
-_ACCEPT: Final = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
-# aiohttp's own 8 KB refuses real sites, whose Content-Security-Policy alone is longer. A header
-# section can't grow beyond the product, 8 MiB.
-_MAX_HEADER_BYTES: Final = 32_768
-_MAX_HEADERS: Final = 256
 # What may lie unread in one connection is twice this. Times 10,000 connections it counts.
 _READ_BUFFER_BYTES: Final = 65_536
 _DNS_TTL_S: Final = 300
@@ -104,15 +102,15 @@ class HttpTransport:
         self._session = aiohttp.ClientSession(
             connector=self._connector,
             response_class=cast("type[aiohttp.ClientResponse]", answer),
-            headers=_default_headers(settings),
+            headers=default_fields(settings),
             request_class=SessionRequest,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
             proxy=settings.proxy,
             read_bufsize=_READ_BUFFER_BYTES,
-            max_line_size=_MAX_HEADER_BYTES,
-            max_field_size=_MAX_HEADER_BYTES,
-            max_headers=_MAX_HEADERS,
+            max_line_size=MAX_FIELD_BYTES,
+            max_field_size=MAX_FIELD_BYTES,
+            max_headers=MAX_FIELDS,
             timeout=aiohttp.ClientTimeout(
                 total=None, connect=settings.connect_timeout_s, sock_read=settings.read_timeout_s
             ),
@@ -192,7 +190,7 @@ class HttpTransport:
             return await self._session.request(
                 request.method,
                 URL(request.url, encoded=True),
-                headers=_headers(request),
+                headers=own_fields(request),
                 data=_payload(request.body),
                 # aiohttp would call every body without a type application/octet-stream.
                 skip_auto_headers=None if request.method == "GET" else ("Content-Type",),
@@ -245,25 +243,6 @@ class HttpTransport:
 def _condemn(answer: aiohttp.ClientResponse) -> None:
     if isinstance(answer, Answer):
         answer.condemn()
-
-
-def _default_headers(settings: Settings) -> CIMultiDict[str]:
-    headers = CIMultiDict(
-        {"User-Agent": settings.user_agent, "Accept": _ACCEPT, "Accept-Encoding": accepted()}
-    )
-    for name, value in settings.headers.items():
-        headers[name] = value
-    return headers
-
-
-def _headers(request: Request) -> Mapping[str, str] | None:
-    """The request's own headers. None spares aiohttp a copy."""
-    if not request.cookies:
-        return request.headers or None
-    headers = CIMultiDict(request.headers)
-    pairs = [*headers.popall("Cookie", []), *map("=".join, request.cookies.items())]
-    headers["Cookie"] = "; ".join(pairs)
-    return headers
 
 
 def _payload(body: bytes) -> bytes | io.BytesIO | None:

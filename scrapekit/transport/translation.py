@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import socket
-import ssl
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -16,7 +12,6 @@ from scrapekit import urls
 from scrapekit.errors import (
     BodyTruncated,
     ConnectError,
-    FetchTimeout,
     OutOfFiles,
     ProtocolError,
     ProxyError,
@@ -27,13 +22,17 @@ from scrapekit.settings import Settings
 from scrapekit.transport.connections import HungUp
 from scrapekit.transport.dialling import AddressRefused
 from scrapekit.transport.wire import FirstByteTimeout, HeaderTimeout
+from scrapekit.transport.wording import (
+    Phase,
+    is_out_of_files,
+    late,
+    out_of_files,
+    proxy_refuses,
+    reason_of,
+)
 
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What `translate` knows."""
-
-_MAX_REASON: Final = 300
-_OWN_NUMBERS: Final = (ssl.SSLError, socket.gaierror)
-"""OSErrors whose errno isn't the system's."""
 
 
 class _Failure(NamedTuple):
@@ -52,43 +51,22 @@ def translate(
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
         return refused.refused
-    if getattr(refused or error, "errno", None) in (errno.EMFILE, errno.ENFILE):
-        advice = "raise the limit (ulimit -n) or lower the setting concurrency"
-        return OutOfFiles(f"too many open files: {advice}", url=url)
+    if is_out_of_files(refused or error):
+        return out_of_files(url)
     failure = _Failure(error, url, settings)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 
 
 def _says(kind: type[SiteError], message: str) -> Callable[[_Failure], SiteError]:
     def make(failure: _Failure) -> SiteError:
-        host, reason = urls.host(failure.url), _reason(failure.error)
+        host, reason = urls.host(failure.url), reason_of(_cause(failure.error))
         return kind(message.format(host=host, reason=reason), url=failure.url)
 
     return make
 
 
-def _connect_timeout(failure: _Failure) -> SiteError:
-    after_s = failure.settings.connect_timeout_s
-    message = f"no connection to {urls.host(failure.url)} within {after_s:g} s"
-    return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s)
-
-
-def _first_byte_timeout(failure: _Failure) -> SiteError:
-    after_s = failure.settings.first_byte_timeout_s or 0.0
-    message = f"{urls.host(failure.url)} sent nothing for {after_s:g} s"
-    return FetchTimeout(message, url=failure.url, phase="first-byte", after_s=after_s)
-
-
-def _header_timeout(failure: _Failure) -> SiteError:
-    after_s = failure.settings.header_timeout_s
-    message = f"{urls.host(failure.url)} sent no whole header within {after_s:g} s"
-    return FetchTimeout(message, url=failure.url, phase="header", after_s=after_s)
-
-
-def _read_timeout(failure: _Failure) -> SiteError:
-    after_s = failure.settings.read_timeout_s
-    message = f"{urls.host(failure.url)} was silent for {after_s:g} s"
-    return FetchTimeout(message, url=failure.url, phase="read", after_s=after_s)
+def _late(phase: Phase) -> Callable[[_Failure], SiteError]:
+    return lambda failure: late(phase, failure.url, failure.settings)
 
 
 def _proxy_refuses(failure: _Failure) -> SiteError:
@@ -96,18 +74,12 @@ def _proxy_refuses(failure: _Failure) -> SiteError:
     return proxy_refuses(failure.url, status)
 
 
-def proxy_refuses(url: str, status: int | None) -> ProxyError:
-    """The error for a proxy that answers with `status` instead of leading to the site."""
-    message = f"the proxy won't lead to {urls.host(url)}: status {status}"
-    return ProxyError(message, url=url, status=status)
-
-
 # The first that fits counts: classes stand before their bases.
 _RULES: Final[tuple[_Rule, ...]] = (
-    (aiohttp.ConnectionTimeoutError, _connect_timeout),
-    (FirstByteTimeout, _first_byte_timeout),
-    (HeaderTimeout, _header_timeout),
-    (aiohttp.ServerTimeoutError, _read_timeout),
+    (aiohttp.ConnectionTimeoutError, _late("connect")),
+    (FirstByteTimeout, _late("first-byte")),
+    (HeaderTimeout, _late("header")),
+    (aiohttp.ServerTimeoutError, _late("read")),
     (
         aiohttp.ClientConnectorDNSError,
         _says(ConnectError, "the name {host} doesn't resolve: {reason}"),
@@ -134,22 +106,8 @@ _RULES: Final[tuple[_Rule, ...]] = (
 )
 
 
-def _reason(error: BaseException) -> str:
-    """The cause in one printable line. What servers send may show up in it, and may be hostile."""
-    text = " ".join(str(_words(error)).split()).rstrip(" ^")
-    printable = "".join(char if char.isprintable() else "\ufffd" for char in text)
-    return printable if len(printable) <= _MAX_REASON else printable[: _MAX_REASON - 3] + "..."
-
-
-def _words(error: BaseException) -> object:
+def _cause(error: BaseException) -> BaseException:
+    """What lies behind an error that only wraps it."""
     if isinstance(error, aiohttp.ClientPayloadError) and error.__cause__ is not None:
         error = error.__cause__
-    error = getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error
-    if isinstance(error, OSError) and error.errno and not isinstance(error, _OWN_NUMBERS):
-        return os.strerror(error.errno)
-    return (
-        getattr(error, "verify_message", None)
-        or getattr(error, "message", None)
-        or getattr(error, "strerror", None)
-        or error
-    )
+    return getattr(error, "certificate_error", None) or getattr(error, "os_error", None) or error

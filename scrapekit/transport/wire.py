@@ -8,20 +8,13 @@ nothing would keep it busy for ever. Nothing here costs a timer more than aiohtt
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 
 from scrapekit.errors import ProtocolError
-
-# Twice what curl takes; browsers and servers take as much or less.
-_MAX_HEAD_BYTES: Final = 262_144
-# One 100 and some 102s and 103s are usual; curl and Go stop at a handful, too.
-_MAX_INTERIM: Final = 32
-# What may come for each byte of a body: chunks of one byte take six.
-_FRAMING: Final = 8
-_SPARE_BYTES: Final = 524_288
+from scrapekit.transport.bounds import MAX_HEAD_BYTES, MAX_INTERIM, is_bloated
 
 
 class FirstByteTimeout(aiohttp.ServerTimeoutError):
@@ -61,7 +54,7 @@ class Wire(ResponseHandler):
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
-        if self._received > _MAX_HEAD_BYTES and self._is_bloated():
+        if self._received > MAX_HEAD_BYTES and self._is_bloated():
             return
         self._received += len(data)
         super().data_received(data)
@@ -72,10 +65,10 @@ class Wire(ResponseHandler):
     def _is_bloated(self) -> bool:
         """Give up if much has come that is no body: headers, chunk lines, trailers."""
         if self._in_head:
-            self._give_up(ProtocolError(f"the header passes {_MAX_HEAD_BYTES} bytes"))
+            self._give_up(ProtocolError(f"the header passes {MAX_HEAD_BYTES} bytes"))
             return True
         body = self._payload.total_bytes if self._payload is not None else 0
-        if self._received <= _SPARE_BYTES + _FRAMING * body:
+        if not is_bloated(self._received, body):
             return False
         self._give_up(ProtocolError("there is far more framing than body"))
         return True
@@ -88,8 +81,8 @@ class Wire(ResponseHandler):
             self._end_head()
         else:
             self._interim += 1
-            if self._interim > _MAX_INTERIM:
-                self._give_up(ProtocolError(f"more than {_MAX_INTERIM} interim answers"))
+            if self._interim > MAX_INTERIM:
+                self._give_up(ProtocolError(f"more than {MAX_INTERIM} interim answers"))
                 return
         super().feed_data(data, size)
 

@@ -27,6 +27,8 @@ from tests import vectors as vector_files
 from tests.security.measure import MEBIBYTE, memory
 from tests.security.pretend import Canary, listening
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 CAP = 8 * MEBIBYTE
 DEADLINE_S = 5.0
 SPARE_S = 0.5

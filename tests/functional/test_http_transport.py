@@ -1,4 +1,4 @@
-"""HttpTransport against real servers on loopback: what is sent, what comes back, what is left."""
+"""The transports against real servers on loopback: what is sent, what comes back, what is left."""
 
 from __future__ import annotations
 
@@ -35,9 +35,12 @@ from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.transport.http import HttpTransport
 from tests.rawserver import Exchange, Reply, serve
+from tests.transports import AnyTransport, make_transport, overhear
 
 OK = b"HTTP/1.1 200 OK\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 NoLeaks = Callable[[], AbstractAsyncContextManager[None]]
 
 
@@ -54,7 +57,7 @@ def chunked(*chunks: bytes, headers: bytes = b"") -> bytes:
 
 
 async def fetch(
-    transport: HttpTransport, url: str, *, budget: ByteBudget | None = None, **options: Any
+    transport: AnyTransport, url: str, *, budget: ByteBudget | None = None, **options: Any
 ) -> Response:
     with (budget or ByteBudget(2**24)).account() as account:
         return await transport.fetch(Request(url, **options), account)
@@ -79,7 +82,7 @@ class Watched:
 
 @asynccontextmanager
 async def fetching(
-    transport: HttpTransport, url: str, budget: ByteBudget | None = None
+    transport: AnyTransport, url: str, budget: ByteBudget | None = None
 ) -> AsyncIterator[tuple[asyncio.Task[Response], Watched]]:
     """A fetch under way, and the account it takes from. It must have ended when that is left."""
     with (budget or ByteBudget(2**24)).account() as account:
@@ -91,13 +94,13 @@ async def fetching(
 
 async def fetch_from(reply: Reply | bytes, **settings: Any) -> Response:
     """One page of a server that answers like that."""
-    async with serve(reply) as server, HttpTransport(Settings(**settings)) as transport:
+    async with serve(reply) as server, make_transport(Settings(**settings)) as transport:
         return await fetch(transport, server.url())
 
 
 async def head_of(request: Callable[[str], Request], **settings: Any) -> Exchange:
     """What a server sees of a request."""
-    async with serve(HELLO) as server, HttpTransport(Settings(**settings)) as transport:
+    async with serve(HELLO) as server, make_transport(Settings(**settings)) as transport:
         with ByteBudget(100).account() as account:
             await transport.fetch(request(server.url("/")), account)
         return server.requests[0]
@@ -108,7 +111,7 @@ async def head_of(request: Callable[[str], Request], **settings: Any) -> Exchang
 
 async def test_a_page_comes_back_with_all_its_facts() -> None:
     reply = sized(b"<p>hi", b"Content-Type: text/html", b"X-A: 1", b"x-a: 2")
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         request = Request(server.url("/page?q=1"), "parse_page", meta={"n": 1})
         with ByteBudget(100).account() as account:
             response = await transport.fetch(request, account)
@@ -126,7 +129,7 @@ async def test_a_page_comes_back_with_all_its_facts() -> None:
     ["/a%2Fb%7Ec/%C3%A9?q=%7Ea&b=a%20b+c&d=%2B", "/a|b?x='%22'", "/?", "/%zz?%", "/a;b=c,d?e[f]=g"],
 )
 async def test_the_url_is_sent_as_it_was_fingerprinted(target: str) -> None:
-    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO) as server, make_transport(Settings()) as transport:
         request = Request(server.url(target))
         with ByteBudget(100).account() as account:
             await transport.fetch(request, account)
@@ -168,7 +171,7 @@ async def test_a_cookie_header_and_cookies_go_together() -> None:
 async def test_cookies_that_servers_set_are_not_kept() -> None:
     async with (
         serve(sized(b"hello", b"Set-Cookie: a=1")) as server,
-        HttpTransport(Settings()) as transport,
+        make_transport(Settings()) as transport,
     ):
         await fetch(transport, server.url())
         await fetch(transport, server.url())
@@ -188,7 +191,7 @@ async def test_method_and_body_are_passed_on(size: int) -> None:
         received.set_result(await exchange.reader.readexactly(size))
         await exchange.send(HELLO)
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         await fetch(transport, server.url(), method="PUT", body=b"x" * size)
         seen = server.requests[0]
     assert await received == b"x" * size
@@ -198,14 +201,14 @@ async def test_method_and_body_are_passed_on(size: int) -> None:
 
 
 async def test_a_form_says_that_it_is_one() -> None:
-    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO) as server, make_transport(Settings()) as transport:
         await fetch(transport, server.url(), data={"a": "1"})
         assert server.requests[0].header("Content-Type") == "application/x-www-form-urlencoded"
         assert server.requests[0].line.startswith("POST ")
 
 
 async def test_a_request_that_cannot_be_put_into_http_is_the_users_error() -> None:
-    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO) as server, make_transport(Settings()) as transport:
         with pytest.raises(UsageError, match="can't be put into HTTP"):
             await fetch(transport, server.url(), body="a", headers={"Content-Length": "?"})
         assert (await fetch(transport, server.url())).body == b"hello"
@@ -213,15 +216,15 @@ async def test_a_request_that_cannot_be_put_into_http_is_the_users_error() -> No
 
 
 async def test_it_is_used_inside_its_async_with_block_only() -> None:
-    transport = HttpTransport(Settings())
-    assert repr(transport) == "<HttpTransport closed>"
+    transport = make_transport(Settings())
+    assert repr(transport) == f"<{type(transport).__name__} closed>"
     with pytest.raises(RuntimeError, match="async with"):
         await fetch(transport, "http://127.0.0.1:9/")
     async with serve(HELLO) as server:
         async with transport:
             await fetch(transport, server.url())
-            assert repr(transport) == "<HttpTransport connections=1>"
-        assert repr(transport) == "<HttpTransport closed>"
+            assert repr(transport) == f"<{type(transport).__name__} connections=1>"
+        assert repr(transport) == f"<{type(transport).__name__} closed>"
         await transport.aclose()
 
 
@@ -248,7 +251,7 @@ async def test_redirects_are_not_followed_and_their_bodies_not_waited_for(status
     head = b"HTTP/1.1 %d X\r\nLocation: /next\r\nContent-Encoding: gzip\r\n" % status
     async with (
         serve(head + b"Content-Length: 99999\r\n\r\nnever the rest") as server,
-        HttpTransport(Settings()) as transport,
+        make_transport(Settings()) as transport,
     ):
         response = await fetch(transport, server.url())
         assert (response.status, response.body) == (status, b"")
@@ -259,7 +262,7 @@ async def test_redirects_are_not_followed_and_their_bodies_not_waited_for(status
 
 async def test_a_redirect_that_has_arrived_whole_keeps_its_connection() -> None:
     redirect = b"HTTP/1.1 301 X\r\nLocation: /next\r\nContent-Length: 2\r\n\r\nto"
-    async with serve(redirect) as server, HttpTransport(Settings()) as transport:
+    async with serve(redirect) as server, make_transport(Settings()) as transport:
         for _ in range(3):
             await fetch(transport, server.url())
         assert server.connections == 1
@@ -282,7 +285,7 @@ async def test_a_redirect_status_without_location_has_a_body() -> None:
     ],
 )
 async def test_no_body_where_there_is_none(method: str, reply: bytes) -> None:
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         response = await fetch(transport, server.url(), method=method)
         assert response.body == b""
         await fetch(transport, server.url(), method=method)
@@ -310,7 +313,7 @@ async def test_a_body_without_length_ends_with_its_connection() -> None:
 
 
 async def test_connections_are_used_again() -> None:
-    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO) as server, make_transport(Settings()) as transport:
         for _ in range(5):
             await fetch(transport, server.url())
         assert server.connections == 1
@@ -323,7 +326,7 @@ async def test_a_thousand_pages_side_by_side() -> None:
     app = web.Application()
     app.router.add_get("/{name}", page)
     budget = ByteBudget(100)
-    async with TestServer(app) as server, HttpTransport(Settings()) as transport:
+    async with TestServer(app) as server, make_transport(Settings()) as transport:
         urls = [str(server.make_url(f"/{number}")) for number in range(1_000)]
         pages = await asyncio.gather(*(fetch(transport, url, budget=budget) for url in urls))
     assert [page.text for page in pages] == [f"/{number}" for number in range(1_000)]
@@ -349,7 +352,7 @@ async def test_a_thousand_pages_side_by_side() -> None:
 )
 async def test_bodies_are_decoded(codings: bytes, encoded: bytes) -> None:
     reply = sized(encoded, b"Content-Encoding: " + codings)
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         for _ in range(2):
             page = await fetch(transport, server.url())
             assert (page.body, page.anomalies) == (b"hello", ())
@@ -370,7 +373,7 @@ async def test_garbage_after_a_stream_keeps_the_page_flags_it_and_ends_the_conne
     codings: bytes, encoded: bytes
 ) -> None:
     reply = sized(encoded, b"Content-Encoding: " + codings)
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         for _ in range(2):
             page = await fetch(transport, server.url())
             assert (page.body, page.anomalies) == (b"hello", ("trailing-garbage",))
@@ -387,7 +390,7 @@ async def test_codings_in_several_headers_count_together() -> None:
 async def test_what_cannot_be_decoded_is_undecodable(codings: bytes) -> None:
     async with (
         serve(sized(b"hello hello hello", b"Content-Encoding: " + codings)) as server,
-        HttpTransport(Settings()) as transport,
+        make_transport(Settings()) as transport,
     ):
         with pytest.raises(BodyUndecodable) as caught:
             await fetch(transport, server.url())
@@ -474,7 +477,7 @@ async def test_a_body_of_the_largest_size_is_read() -> None:
 )
 async def test_a_larger_body_is_refused_and_its_connection_closed(reply: bytes) -> None:
     budget = ByteBudget(5_000)
-    async with serve(reply) as server, HttpTransport(Settings(max_body_bytes=1_000)) as transport:
+    async with serve(reply) as server, make_transport(Settings(max_body_bytes=1_000)) as transport:
         with pytest.raises(BodyTooLarge, match="max_body_bytes") as caught:
             await fetch(transport, server.url(), budget=budget)
         assert (caught.value.limit_bytes, caught.value.url) == (1_000, server.url())
@@ -505,7 +508,7 @@ async def test_the_loop_has_its_turn_while_a_large_body_is_decoded() -> None:
             await asyncio.sleep(0)
             turns += 1
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         counting = asyncio.create_task(count())
         await fetch(transport, server.url())
         counting.cancel()
@@ -515,7 +518,7 @@ async def test_the_loop_has_its_turn_while_a_large_body_is_decoded() -> None:
 async def test_decoded_bytes_are_taken_and_waited_for() -> None:
     budget = ByteBudget(100)
     reply = sized(gzip.compress(bytes(1_000)), b"Content-Encoding: gzip")
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         with budget.account() as overdrawer:
             await overdrawer.take(200)
             async with fetching(transport, server.url(), budget) as (page, account):
@@ -571,7 +574,7 @@ async def test_a_chunk_that_breaks_the_framing_later_ends_the_wait() -> None:
 
     async with (
         serve(reply) as server,
-        HttpTransport(Settings()) as transport,
+        make_transport(Settings()) as transport,
         fetching(transport, server.url()) as (page, account),
     ):
         await account.taken.wait()
@@ -590,47 +593,26 @@ async def test_reading_on_while_broken_framing_closes_the_connection_is_no_crash
         await exchange.send(b"zz\r\nhello\r\n")
 
     budget = ByteBudget(1)
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         with budget.account() as full, budget.account() as overdrawer:
             assert full.try_take(1)
             await overdrawer.take(1)
             async with fetching(transport, server.url(), budget) as (page, account):
                 await account.waiting.wait()
-                (wire,) = transport._connector.lines  # type: ignore[union-attr]
-                lost = wire.connection_lost
-
-                def make_room_and_lose(exc: BaseException | None) -> None:
-                    overdrawer.__exit__(None, None, None)
-                    lost(exc)
-
-                wire.connection_lost = make_room_and_lose  # type: ignore[method-assign]
+                overhear(transport, losing=lambda: overdrawer.__exit__(None, None, None))
                 begun.set()
                 with pytest.raises(ProtocolError, match="framing"):
                     await page
 
 
 async def test_an_error_of_the_account_stays_what_it_is() -> None:
-    async with serve(HELLO) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO) as server, make_transport(Settings()) as transport:
         account = ByteBudget(100).account()
         with pytest.raises(RuntimeError, match="inside its `with` block"):
             await transport.fetch(Request(server.url()), account)
 
 
 # ---- connections that fail
-
-
-def _arrival(transport: HttpTransport) -> asyncio.Event:
-    """Set when more bytes arrive on the only connection."""
-    arrived = asyncio.Event()
-    (wire,) = transport._connector.lines  # type: ignore[union-attr]
-    receive = wire.data_received
-
-    def receive_and_tell(data: bytes) -> None:
-        receive(data)
-        arrived.set()
-
-    wire.data_received = receive_and_tell  # type: ignore[method-assign]
-    return arrived
 
 
 async def test_a_response_that_nobody_asked_for_answers_no_request() -> None:
@@ -640,9 +622,10 @@ async def test_a_response_that_nobody_asked_for_answers_no_request() -> None:
         else:
             await exchange.send(sized(b"right"))
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         await fetch(transport, server.url())
-        arrived = _arrival(transport)
+        arrived = asyncio.Event()
+        overhear(transport, arrived=arrived.set)
         await server.requests[0].send(sized(b"forged"))
         await arrived.wait()
         assert (await fetch(transport, server.url())).body == b"right"
@@ -656,7 +639,7 @@ async def test_a_kept_connection_that_the_server_closes_is_replaced() -> None:
         else:
             await exchange.send(HELLO)
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         for _ in range(2):
             assert (await fetch(transport, server.url())).body == b"hello"
         assert (len(server.requests), server.connections) == (3, 2)
@@ -669,7 +652,7 @@ async def test_a_kept_connection_is_not_replaced_for_what_may_not_be_repeated() 
         else:
             await exchange.send(HELLO)
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         await fetch(transport, server.url())
         with pytest.raises(ConnectError, match="hung up"):
             await fetch(transport, server.url(), method="POST")
@@ -685,7 +668,7 @@ async def test_a_server_that_hangs_up_is_asked_once(
         await exchange.send(start)
         end(exchange)
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         with pytest.raises(ConnectError, match=r"127.0.0.1 hung up instead of answering") as caught:
             await fetch(transport, server.url())
         assert caught.value.url == server.url()
@@ -695,7 +678,7 @@ async def test_a_server_that_hangs_up_is_asked_once(
 async def test_a_refused_connection_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    async with HttpTransport(Settings()) as transport:
+    async with make_transport(Settings()) as transport:
         with pytest.raises(ConnectError, match=r"127.0.0.1 can't be reached: .*refused") as caught:
             await fetch(transport, f"http://me:secret@127.0.0.1:{port}/")
     assert "secret" not in str(caught.value)
@@ -730,7 +713,7 @@ async def test_a_name_that_does_not_resolve_says_so() -> None:
     def unknown(host: str) -> list[str]:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    async with HttpTransport(Settings(), resolver=Names(unknown)) as transport:
+    async with make_transport(Settings(), resolver=Names(unknown)) as transport:
         with pytest.raises(ConnectError, match=r"name nowhere.test doesn't resolve: Name or"):
             await fetch(transport, "http://nowhere.test/")
 
@@ -738,7 +721,7 @@ async def test_a_name_that_does_not_resolve_says_so() -> None:
 async def test_a_resolver_can_be_given() -> None:
     async with (
         serve(HELLO) as server,
-        HttpTransport(Settings(), resolver=Names(lambda host: ["127.0.0.1"])) as transport,
+        make_transport(Settings(), resolver=Names(lambda host: ["127.0.0.1"])) as transport,
     ):
         response = await fetch(transport, f"http://somewhere.test:{server.port}/")
         assert response.body == b"hello"
@@ -755,7 +738,7 @@ async def test_a_socket_factory_sees_every_address_and_may_refuse_it(addresses: 
 
     async with (
         serve(HELLO) as server,
-        HttpTransport(
+        make_transport(
             Settings(), resolver=Names(lambda host: addresses), socket_factory=factory
         ) as transport,
     ):
@@ -769,7 +752,7 @@ async def test_a_socket_factory_may_make_the_socket() -> None:
     def factory(address: Any) -> socket.socket:
         return socket.socket(*address[:3])
 
-    transport = HttpTransport(Settings(), socket_factory=factory)
+    transport = make_transport(Settings(), socket_factory=factory)
     async with serve(HELLO) as server, transport:
         assert (await fetch(transport, server.url())).body == b"hello"
 
@@ -777,7 +760,7 @@ async def test_a_socket_factory_may_make_the_socket() -> None:
 async def test_a_connection_that_takes_too_long_times_out() -> None:
     never = asyncio.get_running_loop().create_future()
     settings = Settings(connect_timeout_s=0.02)
-    async with HttpTransport(settings, resolver=Names(lambda host: never)) as transport:
+    async with make_transport(settings, resolver=Names(lambda host: never)) as transport:
         with pytest.raises(FetchTimeout, match=r"slow.test within 0.02 s") as caught:
             await fetch(transport, "http://slow.test/")
     assert (caught.value.phase, caught.value.after_s) == ("connect", 0.02)
@@ -794,18 +777,18 @@ async def test_a_silent_server_times_out(start: bytes) -> None:
 async def test_a_cancelled_fetch_leaves_no_connection(no_async_leaks: NoLeaks) -> None:
     async with (
         serve(OK + b"Content-Length: 9\r\n\r\nhello") as server,
-        HttpTransport(Settings()) as transport,
+        make_transport(Settings()) as transport,
     ):
         async with no_async_leaks(), fetching(transport, server.url()) as (page, account):
             await account.taken.wait()
             page.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await page
-        assert repr(transport) == "<HttpTransport connections=0>"
+        assert repr(transport) == f"<{type(transport).__name__} connections=0>"
 
 
 async def test_closing_ends_what_is_under_way(no_async_leaks: NoLeaks) -> None:
-    transport = HttpTransport(Settings())
+    transport = make_transport(Settings())
     async with (
         no_async_leaks(),
         serve(OK + b"Content-Length: 9\r\n\r\nhello") as server,
@@ -828,7 +811,7 @@ async def test_closing_does_not_wait_for_an_upload_that_nobody_reads(
         begun.set()
         await asyncio.Event().wait()
 
-    transport = HttpTransport(Settings())
+    transport = make_transport(Settings())
     async with no_async_leaks(), serve(reply) as server, transport:
         upload = asyncio.create_task(
             fetch(transport, server.url(), method="POST", body=bytes(30_000_000))
@@ -844,7 +827,7 @@ async def test_an_answer_before_the_end_of_the_upload_is_taken(no_async_leaks: N
         await exchange.send(b"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno")
         await asyncio.Event().wait()
 
-    async with no_async_leaks(), serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with no_async_leaks(), serve(reply) as server, make_transport(Settings()) as transport:
         response = await fetch(transport, server.url(), method="POST", body=bytes(30_000_000))
         assert (response.status, response.body) == (413, b"no")
 
@@ -857,30 +840,34 @@ async def test_tls_connections_are_closed_and_waited_for(
     tls: ssl.SSLContext, no_async_leaks: NoLeaks, connection: bytes
 ) -> None:
     reply = sized(b"hello", b"Connection: " + connection)
-    transport = HttpTransport(Settings(verify_tls=False))
+    transport = make_transport(Settings(verify_tls=False))
     async with no_async_leaks(), serve(reply, tls=tls) as server, transport:
         pages = [fetch(transport, server.url()) for _ in range(5)]
         assert {page.body for page in await asyncio.gather(*pages)} == {b"hello"}
 
 
 async def test_an_invalid_certificate_is_refused(tls: ssl.SSLContext) -> None:
-    async with serve(HELLO, tls=tls) as server, HttpTransport(Settings()) as transport:
+    async with serve(HELLO, tls=tls) as server, make_transport(Settings()) as transport:
         with pytest.raises(ConnectError, match=r"certificate of 127.0.0.1 isn't valid: self"):
             await fetch(transport, server.url())
         assert server.requests == []
 
 
 async def test_a_server_without_tls_is_no_tls_server() -> None:
+    left = asyncio.Event()
+
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 400 Bad Request\r\n\r\n")
         await reader.read()
         writer.close()
+        left.set()
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        async with HttpTransport(Settings()) as transport:
+        async with make_transport(Settings()) as transport:
             with pytest.raises(ConnectError, match=r"TLS with 127.0.0.1 fails: .*wrong version"):
                 await fetch(transport, f"https://127.0.0.1:{port}/")
+        await left.wait()
 
 
 async def test_a_handshake_that_is_cancelled_leaves_no_connection(no_async_leaks: NoLeaks) -> None:
@@ -894,7 +881,7 @@ async def test_a_handshake_that_is_cancelled_leaves_no_connection(no_async_leaks
     async with no_async_leaks():
         listener = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
         port = listener.sockets[0].getsockname()[1]
-        async with HttpTransport(Settings()) as transport:
+        async with make_transport(Settings()) as transport:
             page = asyncio.create_task(fetch(transport, f"https://127.0.0.1:{port}/"))
             await accepted.wait()
             page.cancel()
@@ -906,7 +893,7 @@ async def test_a_handshake_that_is_cancelled_leaves_no_connection(no_async_leaks
 async def test_a_proxy_is_asked_instead_with_its_credentials() -> None:
     async with serve(HELLO) as proxy:
         settings = Settings(proxy=proxy.url("").replace("//127", "//me:pass@127"))
-        async with HttpTransport(settings) as transport:
+        async with make_transport(settings) as transport:
             await fetch(transport, "http://site.test/a?b=%7E")
         assert proxy.lines == ["GET http://site.test/a?b=%7E HTTP/1.1"]
         assert proxy.requests[0].header("Proxy-Authorization") == "Basic bWU6cGFzcw=="
@@ -915,7 +902,7 @@ async def test_a_proxy_is_asked_instead_with_its_credentials() -> None:
 async def test_a_proxy_that_refuses_says_so() -> None:
     async with serve(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n") as proxy:
         settings = Settings(proxy=proxy.url("").replace("//127", "//me:secret@127"))
-        async with HttpTransport(settings) as transport:
+        async with make_transport(settings) as transport:
             with pytest.raises(
                 ConnectError, match=r"won't lead to site.test: status 403"
             ) as caught:
@@ -927,7 +914,7 @@ async def test_a_proxy_that_refuses_says_so() -> None:
 async def test_a_proxy_that_cannot_be_reached_says_so() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    async with HttpTransport(Settings(proxy=f"http://me:secret@127.0.0.1:{port}")) as transport:
+    async with make_transport(Settings(proxy=f"http://me:secret@127.0.0.1:{port}")) as transport:
         with pytest.raises(ConnectError, match="the proxy can't be reached") as caught:
             await fetch(transport, "http://site.test/")
     assert "secret" not in str(caught.value)

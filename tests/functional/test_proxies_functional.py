@@ -20,6 +20,8 @@ from tests.functional.spiders import Given
 from tests.proxyserver import ForwardProxy, forward_proxy
 from tests.rawserver import serve
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 NoLeaks = Callable[[], AbstractAsyncContextManager[None]]
 
 LOGIN = "me:s3cret"

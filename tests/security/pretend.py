@@ -13,7 +13,7 @@ from typing import Any
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from scrapekit.settings import Settings
-from scrapekit.transport.http import HttpTransport
+from tests.transports import AnyTransport, make_transport
 
 CANARY = "127.0.0.77"
 """Where nobody may ever connect to."""
@@ -67,9 +67,9 @@ def make_socket(address: Any) -> socket.socket:
     return made(family, kind, protocol)
 
 
-def internet(answers: Answers, settings: Settings) -> HttpTransport:
+def internet(answers: Answers, settings: Settings) -> AnyTransport:
     """The real transport in this internet."""
-    return HttpTransport(settings, resolver=Names(answers), socket_factory=make_socket)
+    return make_transport(settings, resolver=Names(answers), socket_factory=make_socket)
 
 
 class Canary:

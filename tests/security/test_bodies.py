@@ -24,11 +24,13 @@ from scrapekit.errors import (
 from scrapekit.messages import Request
 from scrapekit.settings import Settings
 from scrapekit.transport.body import read_body
-from scrapekit.transport.http import HttpTransport
 from scrapekit.transport.pace import GRACE_S, Pace
 from tests.functional.site import links
 from tests.rawserver import Exchange, Reply, serve
 from tests.security.measure import MEBIBYTE, memory
+from tests.transports import make_transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -49,7 +51,7 @@ def endless(start: bytes, again: bytes, pause_s: float = 0.0) -> Reply:
 
 
 async def fetch_from(reply: Reply | bytes, **settings: Any) -> Response:
-    async with serve(reply) as server, HttpTransport(Settings(**settings)) as transport:
+    async with serve(reply) as server, make_transport(Settings(**settings)) as transport:
         with ByteBudget(10**8).account() as account:
             return await transport.fetch(Request(server.url()), account)
 
@@ -90,7 +92,7 @@ async def test_what_never_ends_after_an_answer_without_a_body_is_cut_off(
         except OSError:
             cut_off.set()
 
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         with ByteBudget(10).account() as account:
             assert (await transport.fetch(Request(server.url()), account)).status == 204
             await cut_off.wait()
@@ -257,7 +259,7 @@ async def test_a_connection_is_not_used_again_after_an_anomaly(
     body: bytes, headers: bytes, error: type[Exception]
 ) -> None:
     reply = OK + headers + b"Content-Length: %d\r\n\r\n" % len(body) + body
-    async with serve(reply) as server, HttpTransport(Settings()) as transport:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
         for connections in (1, 2):
             with ByteBudget(1000).account() as account, pytest.raises(error):
                 await transport.fetch(Request(server.url()), account)

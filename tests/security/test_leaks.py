@@ -21,9 +21,11 @@ import scrapekit
 from scrapekit import Request, Response, Settings, Spider
 from scrapekit.errors import InvalidURL, RedirectError, without_userinfo
 from scrapekit.guard import public_headers, redirect
-from scrapekit.transport.http import HttpTransport
 from tests.rawserver import Exchange, RawServer, serve
 from tests.security.pretend import Names
+from tests.transports import make_transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 SECRET = "hunter2"
 """In each secret; nothing else that is sent contains it."""
@@ -266,7 +268,7 @@ class Cell:
     async def _crawl(self, spider: Spider, settings: Settings) -> None:
         # The transport gets what crawl() gives to its own: the rest is for the crawl to hand out.
         public = msgspec.structs.replace(settings, headers=public_headers(settings.headers))
-        transport = HttpTransport(public, resolver=Names(lambda _name: ["127.0.0.1"]))
+        transport = make_transport(public, resolver=Names(lambda _name: ["127.0.0.1"]))
         async with scrapekit.crawl(spider, settings=settings, transport=transport) as run:
             await run.wait()
 

@@ -19,11 +19,14 @@ from scrapekit.reach import Reach, led_to
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport
 from scrapekit.transport import http
+from scrapekit.transport.fast import names
 from scrapekit.transport.guarded import Guarded
-from scrapekit.transport.http import HttpTransport
 from tests.functional.site import Site, answer, links, redirect
 from tests.rawserver import Exchange, serve
 from tests.security.pretend import CANARY, PUBLIC, Answers, Canary, internet, listening
+from tests.transports import AnyTransport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 # What a page may write to lead to the canary, before ":port/".
 SPELLINGS = (
@@ -215,6 +218,7 @@ def in_turn(turns: Turns) -> Answers:
 def no_dns_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let each connection resolve anew, as it will be some minutes later."""
     monkeypatch.setattr(http, "_DNS_TTL_S", 0)
+    monkeypatch.setattr(names, "TTL_S", 0)
 
 
 FAILS = socket.gaierror(socket.EAI_AGAIN, "try again")
@@ -251,7 +255,7 @@ async def test_a_name_that_was_public_never_leads_inside(kind: str, guard: str) 
     assert canary.connections == 0
 
 
-async def fate(transport: HttpTransport, url: str) -> str:
+async def fate(transport: AnyTransport, url: str) -> str:
     try:
         with ByteBudget(1000).account() as account:
             await transport.fetch(Request(url), account)

@@ -22,11 +22,13 @@ import scrapekit
 from scrapekit import Request, Response, Settings, Spider, guard
 from scrapekit.errors import InvalidURL, RedirectError
 from scrapekit.testing import FakeTransport
-from scrapekit.transport.http import HttpTransport
 from tests.functional.site import Site, answer, links, redirect
 from tests.rawserver import Exchange, serve
 from tests.security.measure import MEBIBYTE, memory
 from tests.security.pretend import Names
+from tests.transports import make_transport
+
+pytestmark = pytest.mark.usefixtures("each_transport")
 
 SECRET = "hunter2"
 
@@ -149,7 +151,7 @@ async def test_ghsa_mfjm_vh54_3f96_cookies_of_a_public_suffix_reach_other_sites(
         names = Names(lambda _name: ["127.0.0.1"])
         await crawled(
             Asks(start_urls=[start], with_="Accept-Language"),
-            transport=HttpTransport(Settings(), resolver=names),
+            transport=make_transport(Settings(), resolver=names),
         )
         assert other.hits == ["/b"]
         assert SECRET not in str(other.requests[0].headers)
@@ -162,7 +164,7 @@ async def test_ghsa_9x8m_2xpf_crp3_one_proxy_gets_the_credentials_of_another() -
         request = Request("http://site.test/")
         for proxy, pair in ((first, f"a:{SECRET}"), (second, "b:other")):
             settings = Settings(proxy=proxy.url("").replace("//", f"//{pair}@"))
-            async with HttpTransport(settings) as transport:
+            async with make_transport(settings) as transport:
                 with scrapekit.budget.ByteBudget(100).account() as account:
                     response = await transport.fetch(request, account)
             assert response.request.headers == {}
