@@ -23,6 +23,8 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import NamedTuple, final
 
+from scrapekit.deadlines import Deadline
+
 
 @final
 class ByteBudget:
@@ -123,7 +125,7 @@ class Account:
         self._budget = budget
         self._open = False
         self.held = 0
-        self.deadline: asyncio.Timeout | None = None
+        self.deadline: Deadline | None = None
         """Of whoever takes: it is moved by the time spent waiting here."""
         self.waited = False
         """Whether there was any."""

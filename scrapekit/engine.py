@@ -386,6 +386,7 @@ class Engine:
             stack.push_async_callback(self._end_executor)
             if process_callbacks(type(self.spider)):
                 await self._make_executor()
+            stack.callback(self._fetcher.close)
             stack.enter_context(self._stall_watch())
             await stack.enter_async_context(self._transport)
             await self._pipeline.__aenter__()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
@@ -10,6 +9,7 @@ from scrapekit import guard, retry
 from scrapekit.budget import Account
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
+from scrapekit.deadlines import Deadlines
 from scrapekit.errors import BadStatus, FetchTimeout, RedirectError, Refused, SiteError
 from scrapekit.frontier.base import Hop, Lease
 from scrapekit.messages import Request, Response
@@ -73,6 +73,7 @@ class Fetcher:
         self._robots = robots
         self._traps = traps
         self._lag_s = lag_s
+        self._deadlines = Deadlines()
         self._conditions = conditions
         self._claims: dict[_Name, _Name] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
@@ -181,6 +182,10 @@ class Fetcher:
             self._listener.answered(hop.origin, number, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
 
+    def close(self) -> None:
+        """Leave no timer behind, once nothing is fetched any more."""
+        self._deadlines.close()
+
     def settled(self, lease: Lease) -> None:
         """The visit of a lease is over: its redirects are no longer under way."""
         for target in self._claimed.pop(_name(lease.request), ()):
@@ -189,7 +194,7 @@ class Fetcher:
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
         try:
-            async with asyncio.timeout(max(0.0, limit_s - hop.elapsed_s)) as account.deadline:
+            with self._deadlines.within(max(0.0, limit_s - hop.elapsed_s)) as account.deadline:
                 return await self._sender.send(hop.request, account)
         except TimeoutError as exc:
             message, url = f"not done after {limit_s:g} s", hop.request.url

@@ -190,7 +190,7 @@ class Request(_Draft):
         values_by_field = (
             href,
             callback_name(callback),
-            _method(method or ("POST" if payload else "GET")),
+            _method(method) if method else "POST" if payload else "GET",
             _Fixed(fields) if fields else _NONE,
             payload,
             _Fixed(values) if values else _NONE,
@@ -357,8 +357,10 @@ def _filled(
 
 
 def _table(name: str, value: Any) -> dict[str, Any]:
+    if not value:
+        return {}
     try:
-        return dict(value or ())
+        return dict(value)
     except (TypeError, ValueError):
         # Its type alone: the value may be secret.
         raise UsageError(f"a Request's {name} are a dict, not {type(value).__name__}") from None
@@ -373,6 +375,8 @@ def _with_params(url: str, params: Any) -> str:
 
 def _when(not_before_s: float, delay_s: float) -> When | None:
     """Raises UsageError for what is no date or delay."""
+    if not_before_s == delay_s == 0.0:
+        return None
     for name, value in (("not_before_s", not_before_s), ("delay_s", delay_s)):
         if not isinstance(value, (int, float)) or not 0 <= value < float("inf"):
             raise UsageError(f"a Request's {name} is a number of seconds from 0 up, not {value!r}")
@@ -427,6 +431,8 @@ def _payload(
     body: bytes | str, json: Any, data: Mapping[str, Any] | Iterable[tuple[str, Any]] | None
 ) -> tuple[bytes, str | None]:
     """The body's bytes, and the Content-Type that goes with them if we made them."""
+    if body == b"" and json is data is None:
+        return b"", None
     if (json is not None) + (data is not None) + bool(body) > 1:
         raise UsageError("a Request takes one of body, json and data")
     try:

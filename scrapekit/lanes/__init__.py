@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
 
 from scrapekit import shape, urls
+from scrapekit.deadlines import Deadlines
 from scrapekit.errors import CallbackTimedOut, UsageError
 from scrapekit.failure import contained
 from scrapekit.lanes.drain import drain, drain_async
@@ -64,6 +65,7 @@ class Lanes:
         self._threads = ThreadLane(threads)
         self._make_processes = make_processes
         self._making = asyncio.Lock()
+        self._deadlines = Deadlines()
         self._processes: ProcessLane | None = None
         self._note = note
         self._count = count
@@ -159,11 +161,10 @@ class Lanes:
 
         began = asyncio.get_running_loop().time()
         cost = Cost()
-        limit = asyncio.timeout(None)
+        limit = self._deadlines.within(None)
         try:
-            async with limit:
-                with contained(name):
-                    return await Stepped(name, call(), cost, self.watch, waits)
+            with limit, contained(name):
+                return await Stepped(name, call(), cost, self.watch, waits)
         except TimeoutError as exc:
             if not limit.expired():
                 raise
@@ -222,6 +223,7 @@ class Lanes:
         """End threads and processes; returns how many threads are stuck in user code, left
         behind after `patience_s` seconds.
         """
+        self._deadlines.close()
         if self._trial is not None:
             self._trial.close()
         try:
