@@ -135,7 +135,7 @@ class Engine:
             unknown=self._unknown if settings.obey_robots else None,
         )
         self._traps = Traps(settings, clock.now) if settings.traps else None
-        self._retries = Retries(self._scheduler, settings, clock, self._tell)
+        self._retries = Retries(settings, clock, self._tell)
         self._fetcher = Fetcher(
             transport,
             self._scope,
@@ -143,6 +143,7 @@ class Engine:
             clock,
             seen=frontier.has_seen,
             listener=self._politeness,
+            hold=self._scheduler.hold,
             robots=self._robots if settings.obey_robots else None,
             traps=self._traps,
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,

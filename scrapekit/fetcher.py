@@ -46,7 +46,8 @@ class Fetcher:
     `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `lag_s()` is how long, all in all, the event loop has kept others waiting so far. `traps` and
     `robots` are asked before a request is made, unless they are None. `conditions(request)` are
-    headers that ask whether a page is as it was: a 304 is an answer then.
+    headers that ask whether a page is as it was: a 304 is an answer then. `hold(origin, until)`
+    is told of each Retry-After.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class Fetcher:
         *,
         seen: Callable[[str, str], bool],
         listener: Listener,
+        hold: Callable[[str, float], None] = lambda _origin, _until: None,
         robots: RobotsBook | None = None,
         traps: Traps | None = None,
         lag_s: Callable[[], float] = lambda: 0.0,
@@ -70,6 +72,7 @@ class Fetcher:
         self._clock = clock
         self._seen = seen
         self._listener = listener
+        self._hold = hold
         self._robots = robots
         self._traps = traps
         self._lag_s = lag_s
@@ -133,7 +136,12 @@ class Fetcher:
         if request.url in passed and request.method == "GET" and not new_cookies:
             raise RedirectError(f"redirected in a circle by {request.url}", url=passed[0])
         request = request.at_depth(request.depth, self._after(hop, response))
-        return Hop(request, passed, elapsed_s, new_cookies)
+        now = self._clock.now()
+        rest_s = 0.0 if response.cached == "hit" else self._rest_s(response, now)
+        return Hop(request, passed, elapsed_s, new_cookies, now + rest_s if rest_s else 0.0)
+
+    def _rest_s(self, response: Response, now: float) -> float:
+        return retry.rest_s(response.headers, now, self._settings)
 
     def _after(self, hop: Hop, response: Response) -> int:
         """The reach of what a response leads to."""
@@ -170,9 +178,12 @@ class Fetcher:
         except SiteError as error:
             self._note_trouble(hop.origin, number, retry.overload_sign(error))
             raise
-        elapsed_s = self._clock.now() - began
+        now = self._clock.now()
+        elapsed_s = now - began
         if response.cached == "hit":
             return response, hop.elapsed_s + elapsed_s
+        if rest_s := self._rest_s(response, now):
+            self._hold(hop.origin, now + rest_s)
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
             rests = "Retry-After" in response.headers
             self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)

@@ -261,15 +261,16 @@ class Scheduler:
 
     def _take(self, origin: str, now: float) -> Lease | Errand | None:
         """What goes to an origin: what its pages wait for, what was begun, what is new."""
-        if (errand := self._begun.errand(origin)) is not None or self._begun.asks(origin):
+        errand = self._begun.errand(origin, now)
+        if errand is not None or self._begun.asks(origin):
             return errand
-        if self.out_of_pages and not self._begun.has_hop(origin):
+        if self.out_of_pages and not self._begun.has_hop(origin, now):
             self._skipped.add(origin)
             return None
         reach = self._reaches.get(origin, _PUBLIC)
         if self._unknown is not None and self._unknown(origin, reach):
             return self._begun.ask(origin, reach)
-        return self._begun.hop(origin) or self._lease(origin, now)
+        return self._begun.hop(origin, now) or self._lease(origin, now)
 
     def _note_reach(self, requests: Iterable[Request]) -> None:
         """A robots.txt is fetched for whichever of its origin's pages may lead furthest."""
@@ -289,10 +290,13 @@ class Scheduler:
 
     def _head(self, origin: str, now: float) -> Head | None:
         """What `_take` would take."""
-        head = self._begun.head(origin, now)
-        if head is not None or origin in self._skipped or self._begun.asks(origin):
-            return head
-        return self._frontier.head(origin, now)
+        begun = self._begun.head(origin, now)
+        if (begun is not None and begun.due <= now) or self._begun.asks(origin):
+            return begun
+        new = None if origin in self._skipped else self._frontier.head(origin, now)
+        if begun is None or new is None:
+            return begun or new
+        return new if new.due <= begun.due else begun
 
     def _book(self, origins: Iterable[str]) -> None:
         """Tell politeness what origins have next; wake someone for each that may go, now or

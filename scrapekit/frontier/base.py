@@ -26,6 +26,8 @@ class Hop:
     """Seconds spent on those, waits between them left out."""
     new_cookies: bool = False
     """Whether any of them has set a cookie that is kept."""
+    due: float = 0.0
+    """Not before that date: the redirect's own Retry-After."""
 
     @property
     def origin(self) -> str:
