@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from scrapekit import guard, retry
+from scrapekit.adaptive import Asked
 from scrapekit.budget import Account
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
@@ -31,12 +32,12 @@ class Listener(Protocol):
 
     def check(self, name: str, url: str, now: float) -> None: ...
 
-    def number(self, name: str) -> int: ...
+    def latest(self, name: str) -> Asked: ...
 
-    def answered(self, name: str, number: int, elapsed_s: float | None) -> None: ...
+    def answered(self, name: str, asked: Asked, elapsed_s: float | None) -> None: ...
 
     def overloaded(
-        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool
+        self, name: str, asked: Asked, now: float, what: str, *, spoke: bool, rests: bool
     ) -> None: ...
 
 
@@ -172,11 +173,11 @@ class Fetcher:
         """
         led_to.set(hop.request.reach)
         began, lost_s = self._clock.now(), self._lag_s()
-        number = self._listener.number(hop.origin)
+        asked = self._listener.latest(hop.origin)
         try:
             response = await self._in_time(hop, account)
         except SiteError as error:
-            self._note_trouble(hop.origin, number, retry.overload_sign(error))
+            self._note_trouble(hop.origin, asked, retry.overload_sign(error))
             raise
         now = self._clock.now()
         elapsed_s = now - began
@@ -186,10 +187,10 @@ class Fetcher:
             self._hold(hop.origin, now + rest_s)
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
             rests = "Retry-After" in response.headers
-            self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)
+            self._note_trouble(hop.origin, asked, sign, spoke=True, rests=rests)
         elif measured and response.status < 500:
             is_own = account.waited or self._lag_s() - lost_s > _OWN_SHARE * elapsed_s
-            self._listener.answered(hop.origin, number, None if is_own else elapsed_s)
+            self._listener.answered(hop.origin, asked, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
 
     def settled(self, lease: Lease) -> None:
@@ -209,7 +210,7 @@ class Fetcher:
     def _note_trouble(
         self,
         origin: str,
-        number: int,
+        asked: Asked,
         sign: str | None,
         *,
         spoke: bool = False,
@@ -217,7 +218,7 @@ class Fetcher:
     ) -> None:
         if sign is not None:
             self._listener.overloaded(
-                origin, number, self._clock.now(), sign, spoke=spoke, rests=rests
+                origin, asked, self._clock.now(), sign, spoke=spoke, rests=rests
             )
 
     def _check(self, hop: Hop, *, is_new: bool) -> None:

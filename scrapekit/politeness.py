@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from scrapekit.adaptive import Adaptive
+from scrapekit.adaptive import Adaptive, Asked
 from scrapekit.errors import OriginDown
 from scrapekit.limits import Limits, Rate
 from scrapekit.report import OriginLimit
@@ -151,11 +151,12 @@ class Politeness:
         if idle and self._origins.forget(name, now):
             del self._bookings[name]
 
-    def number(self, name: str) -> int:
-        """That of the latest request to the origin."""
-        return self._origins.meet(name).turns
+    def latest(self, name: str) -> Asked:
+        """The latest request to the origin."""
+        standing = self._origins.meet(name)
+        return Asked(standing.turns, standing.in_flight)
 
-    def answered(self, name: str, number: int, elapsed_s: float | None) -> None:
+    def answered(self, name: str, asked: Asked, elapsed_s: float | None) -> None:
         """The origin answered a request, which isn't finished yet, after `elapsed_s`; None if
         something else than the origin may have taken the time.
         """
@@ -163,17 +164,17 @@ class Politeness:
         if standing.law is not None and limits.adaptive:
             busy = standing.in_flight >= standing.limit(limits)
             standing.law.answered(
-                number, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
+                asked, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
             )
 
     def overloaded(
-        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool = False
+        self, name: str, asked: Asked, now: float, what: str, *, spoke: bool, rests: bool = False
     ) -> None:
         """The origin refused a request, or didn't answer it; see `Adaptive.overloaded`."""
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
-        standing.law.overloaded(number, standing.turns, what, spoke=spoke, rests=rests)
+        standing.law.overloaded(asked, standing.turns, what, spoke=spoke, rests=rests)
         standing.note_overload(now)
         self._move(name, standing)
 

@@ -260,7 +260,7 @@ def test_what_is_known_of_an_origin_can_be_handed_out_and_taken_back() -> None:
     for began in (1.0, 2.0):
         politeness.book("a", 0, 0.0, now=began)
         take(politeness, began)
-        politeness.overloaded("a", politeness.number("a"), began + 0.5, "status 429", spoke=True)
+        politeness.overloaded("a", politeness.latest("a"), began + 0.5, "status 429", spoke=True)
         politeness.finished("a", began + 0.5)
     politeness.hold("a", 77.0)
     politeness.book("plain", 0, 0.0, now=1.0)
