@@ -279,6 +279,7 @@ class Engine:
         finally:
             self.closing = True
             self._scheduler.close()
+            self._politeness.leave()
             for timer in (self._time_limit, self._drain_limit):
                 if timer is not None:
                     timer.cancel()
