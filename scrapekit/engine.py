@@ -109,6 +109,7 @@ class Engine:
         self._named: Executor | None = None
         self._recrawl = Recrawl(frontier, since)
         self._workers = 0
+        self._sources = 0
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
         self._broken_job = False
@@ -271,7 +272,7 @@ class Engine:
         try:
             self._limit_time()
             async with self._tasks:
-                self._tasks.start_soon(self._feed_starts)
+                self._feed_by(self._feed_starts)
             await self._tell_gone()
         except ExceptionGroup as group:
             self.reason = "failed"
@@ -459,18 +460,31 @@ class Engine:
         )
 
     async def _feed_starts(self) -> None:
+        self._restore_cookies()
+        await self._feed.resume()
+        if self._sitemaps.roots:
+            self._feed_by(self._feed.run_sitemaps)
+        await self._feed.run()
+
+    def _feed_by(self, source: Callable[[], Awaitable[None]]) -> None:
+        """Run what files start requests. The crawl isn't over before all of that is."""
+        self._sources += 1
+        self._tasks.start_soon(self._feed_from, source)
+
+    async def _feed_from(self, source: Callable[[], Awaitable[None]]) -> None:
         with self._feeding.task(), self._no_strays():
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
-                        self._restore_cookies()
-                        await self._feed.run()
+                        await source()
             except JobError as error:
                 self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
-                self._scheduler.starts_finished()
+                self._sources -= 1
+                if not self._sources:
+                    self._scheduler.starts_finished()
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -535,8 +549,8 @@ class Engine:
         if not accepted:
             raise bad_status(response)
         self._retries.came(response)
-        looked_at = not is_known and response.request.unique and response.request.depth
-        if self._traps is not None and looked_at:
+        led_to = response.request.depth or self._sitemaps.roots
+        if self._traps is not None and led_to and not is_known and response.request.unique:
             self._traps.came(response.url, response.body)
 
     def _unknown(self, origin: str, reach: int) -> bool:

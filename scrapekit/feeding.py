@@ -1,5 +1,5 @@
-"""Feeding: start requests into the frontier, as there is room for them; first those of `start()`,
-then what sitemaps list.
+"""Feeding: start requests into the frontier, as there is room for them: those of `start()`, and
+beside them what sitemaps list.
 """
 
 from __future__ import annotations
@@ -63,30 +63,42 @@ class Feed:
     def __repr__(self) -> str:
         return f"<Feed of {self._spider.name} {'resumed' if self._resumed else 'new'}>"
 
+    async def resume(self) -> None:
+        """Take up what earlier processes left; before all else. Raises JobError."""
+        self._restore()
+        await self._scheduler.resume()
+
     async def run(self) -> None:
-        """File all start requests, each as soon as few enough are pending; until the crawl stops.
+        """File what start() gives, each as soon as few enough are pending; until the crawl stops.
 
         Raises what start() raises, UnknownCallback and JobError.
         """
-        self._restore()
-        await self._scheduler.resume()
         async with aclosing(starts(self._spider, self._run_blocking)) as requests:
             async for request in requests:
                 await self._submit(request)
                 await self._scheduler.room()
                 if self._scheduler.closed:
                     return
-        await self._run_sitemaps()
 
-    async def _run_sitemaps(self) -> None:
+    async def run_sitemaps(self) -> None:
+        """The same for what sitemaps list, and for the sitemaps. Raises JobError."""
+        self._know_start_urls()
         async with aclosing(self._sitemaps.requests()) as requests:
             async for request in requests:
-                # What a site lists is no word of the user's: it widens nothing.
+                # What a site lists is no word of the user's: it widens nothing, and may be a trap.
                 if not await self._file(request):
                     self._sitemaps.settled(request)
+                elif not self._sitemaps.takes(request):
+                    self._fetcher.add_listed(request.url)
                 await self._scheduler.room()
                 if self._scheduler.closed:
                     return
+
+    def _know_start_urls(self) -> None:
+        """What start() hasn't come to yet is in scope for sitemaps as well."""
+        if type(self._spider).start is Spider.start:
+            for url in self._spider.start_urls:
+                self._add_start(urls.normalize(url))
 
     def _restore(self) -> None:
         """What earlier processes learned from the start requests, before those come again; and

@@ -78,14 +78,22 @@ class Fetcher:
         self._traps = traps
         self._lag_s = lag_s
         self._conditions = conditions
+        self._listed: set[str] = set()
+        """URLs from sitemaps that wait: as many as there is room for."""
         self._claims: dict[_Name, _Name] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
         self._claimed: dict[_Name, list[_Name]] = {}
         """The same the other way round."""
 
     def add_start(self, url: str) -> None:
-        """A start request's origin gets the credentials of the settings."""
+        """A start request's origin gets the credentials of the settings. It is no trap."""
         self._sender.add_start(url)
+        self._listed.discard(url)
+
+    def add_listed(self, url: str) -> None:
+        """A site lists that URL: it may be a trap, although nothing links there."""
+        if self._traps is not None:
+            self._listed.add(url)
 
     @property
     def cookies(self) -> Jars:
@@ -102,7 +110,7 @@ class Fetcher:
         if lease.hop is not None and self._is_filed(hop.request, lease.request):
             # By another page, while the redirect waited for its turn.
             raise Refused("duplicate", url=hop.request.url)
-        self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
+        self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
         response, elapsed_s = await self.ask(self._conditional(hop), account)
         lease.sent = response.cached != "hit"
@@ -220,6 +228,14 @@ class Fetcher:
             self._listener.overloaded(
                 origin, asked, self._clock.now(), sign, spoke=spoke, rests=rests
             )
+
+    def _is_led_to(self, request: Request) -> bool:
+        """Whether a site led there, not the author."""
+        if request.depth > 0:
+            return True
+        is_listed = request.url in self._listed
+        self._listed.discard(request.url)
+        return is_listed
 
     def _check(self, hop: Hop, *, is_new: bool) -> None:
         """`is_new`: it is a link that is tried for the first time; start requests are no traps.

@@ -69,7 +69,7 @@ class Scheduler:
         self._skipped: set[str] = set()
         """Origins whose turn came while no page was left to hand out."""
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._room: asyncio.Future[None] | None = None
+        self._room: list[asyncio.Future[None]] = []
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._starts_open = True
@@ -195,8 +195,9 @@ class Scheduler:
         """
         await asyncio.sleep(0)
         while self._frontier.pending >= self._backlog and not self.closed:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            room = asyncio.get_running_loop().create_future()
+            self._room.append(room)
+            await room
 
     def starts_finished(self) -> None:
         """No more start requests will come."""
@@ -362,11 +363,11 @@ class Scheduler:
         self._make_room()
 
     def _make_room(self) -> None:
-        room = self._room
-        if room is not None and (self.closed or self._frontier.pending < self._backlog):
-            self._room = None
-            if not room.done():
-                room.set_result(None)
+        if self._room and (self.closed or self._frontier.pending < self._backlog):
+            waiting, self._room = self._room, []
+            for room in waiting:
+                if not room.done():
+                    room.set_result(None)
 
     def _set_timer(self) -> None:
         date = self._politeness.next_date()

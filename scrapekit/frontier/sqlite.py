@@ -210,6 +210,13 @@ class SqliteFrontier:
         committer.group.done.append(_number(lease))
         committer.plan()
 
+    def drop(self, callback: str) -> None:
+        """Forget the requests of earlier processes that wait for a callback. Before `origins`."""
+        numbers = self.store.waiting_for(callback)
+        self._held.update(numbers)
+        self.counts["pending"] -= len(numbers)
+        self._committing.group.done.extend(numbers)
+
     async def flush(self) -> None:
         """Wait until all that was told is kept. Raises JobError."""
         await self._working().kept()

@@ -195,6 +195,11 @@ class Store:
         sql = "SELECT count(*) FROM pending WHERE request->>'c' = ?"
         return int(self._ask(sql, (callback,)))
 
+    def waiting_for(self, callback: str) -> list[int]:
+        """The numbers of the pending requests that name a callback. Reads all that is pending."""
+        sql = "SELECT json_group_array(number) FROM pending WHERE request->>'c' = ?"
+        return self._numbers(sql, (callback,))
+
     def last_number(self) -> int:
         """The highest number that was given to a request."""
         sql = (

@@ -35,6 +35,7 @@ from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, 
 from scrapekit.jobs.job import Job
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock, respond
+from tests.functional.site import idle
 
 HOME = "http://shop.test"
 PAGES = 12
@@ -1172,6 +1173,35 @@ async def test_a_job_of_sitemaps_is_continued(job: Path, tmp_path: Path) -> None
         await crawl(spider, job, web, output=file, settings={"max_pages": 5})
     found = [json.loads(line)["url"] for line in file.read_text().splitlines()]
     assert sorted(found) == sorted(urls)
+
+
+async def test_sitemaps_that_were_not_read_are_not_asked_for_twice(job: Path) -> None:
+    urls = [f"https://listed.test/{n}.txt" for n in range(9)]
+    web: dict[str, Any] = dict.fromkeys(urls, respond("", headers={"Content-Type": "text/plain"}))
+    spider = Listed(sitemap_urls=urls)
+    settings = {"obey_robots": False, "drain_s": 0}
+    for _ in range(3):
+        silent = Silent(web)
+        async with scrapekit.crawl(spider, job=job, transport=silent, settings=settings) as run:
+            # A few are asked for at a time.
+            while run.pending + run.in_flight < 4:
+                await idle()
+            run.stop()
+    assert state(job).pending == 4
+    web["https://listed.test/0.txt"] = respond(f"{HOME}/0", headers={"Content-Type": "text/plain"})
+    transport = FakeTransport(web)
+    report = await crawl(spider, job, transport, settings={"obey_robots": False})
+    assert transport.urls == urls
+    assert report.job is not None
+    assert report.job.pending == 0
+
+
+class Silent(FakeTransport):
+    """Never answers."""
+
+    async def fetch(self, request: Request, account: Any) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 class Listed(Spider):
