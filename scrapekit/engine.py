@@ -189,6 +189,7 @@ class Engine:
             self._scope,
             self._pipeline,
             self._tell,
+            self._fetcher.reach,
             keep_items=frontier.keeps or since is not None,
         )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)

@@ -127,6 +127,8 @@ class Feed:
         filed = request.at_depth(0).filed_at(self._clock.now())
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
+        elif refused := self._fetcher.reach.refusal(request.url, request.reach):
+            self._tell.dropped(refused.reason, 1, request.url)
         elif await self._scheduler.add([filed]):
             return True
         elif not self._resumed:

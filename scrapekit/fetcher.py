@@ -66,8 +66,8 @@ class Fetcher:
         lag_s: Callable[[], float] = lambda: 0.0,
         conditions: Callable[[Request], Mapping[str, str]] = lambda _: {},
     ) -> None:
-        self._reach = Reach(settings)
-        self._sender = Sender(Guarded(transport, self._reach), settings, clock)
+        self.reach = Reach(settings)
+        self._sender = Sender(Guarded(transport, self.reach), settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
@@ -154,7 +154,7 @@ class Fetcher:
 
     def _after(self, hop: Hop, response: Response) -> int:
         """The reach of what a response leads to."""
-        return self._reach.after(response.url, response.address, hop.request.reach)
+        return self.reach.after(response.url, response.address, hop.request.reach)
 
     def _as_of(self, response: Response, request: Request, elapsed_s: float, hop: Hop) -> Response:
         return Response(

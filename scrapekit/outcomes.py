@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import attrgetter
 from typing import Any, Final
 
+from scrapekit import urls
 from scrapekit.announcer import Announcer
 from scrapekit.errors import ItemError
 from scrapekit.failure import Failure, failure
@@ -13,6 +14,7 @@ from scrapekit.guard import Scope
 from scrapekit.items import encode_json, type_name
 from scrapekit.messages import Request, Response
 from scrapekit.pipeline import Pipeline, Processed
+from scrapekit.reach import Reach
 from scrapekit.settings import Settings
 
 _WHEN: Final = attrgetter("when")
@@ -27,6 +29,7 @@ class Outcomes:
         scope: Scope,
         pipeline: Pipeline,
         announcer: Announcer,
+        reach: Reach,
         *,
         keep_items: bool = False,
     ) -> None:
@@ -34,6 +37,7 @@ class Outcomes:
         self._scope = scope
         self._pipeline = pipeline
         self._tell = announcer
+        self._reach = reach
         self._keep_items = keep_items
         self.items = 0
 
@@ -118,12 +122,33 @@ class Outcomes:
         if self._settings.max_depth is not None and depth > self._settings.max_depth:
             self._tell.dropped("depth", len(requests), requests[0].url)
             return []
-        allows = self._scope.allows
-        admitted = [request.at_depth(depth, reach) for request in requests if allows(request.url)]
+        refused = self._refused(requests, reach)
+        if refused:
+            self._tell_refused(requests, refused)
+            requests = [r for r in requests if urls.origin(r.url) not in refused]
+        admitted = [request.at_depth(depth, reach) for request in requests]
         if any(map(_WHEN, admitted)):
             now = self._tell.now()
             admitted = [request.filed_at(now) for request in admitted]
-        if len(admitted) < len(requests):
-            outside = next(request.url for request in requests if not allows(request.url))
-            self._tell.dropped("off-domain", len(requests) - len(admitted), outside)
         return admitted
+
+    def _refused(self, requests: list[Request], reach: int) -> dict[str, str]:
+        """The origins that may not be asked, as far as their URLs tell, and why. What leads there
+        isn't filed: it would make a duplicate of the request of one who may ask.
+        """
+        refused = {}
+        for origin in {urls.origin(request.url) for request in requests}:
+            url = f"{origin}/"
+            if not self._scope.allows(url):
+                refused[origin] = "off-domain"
+            elif (refusal := self._reach.refusal(url, reach)) is not None:
+                refused[origin] = refusal.reason
+        return refused
+
+    def _tell_refused(self, requests: list[Request], refused: dict[str, str]) -> None:
+        by_reason: dict[str, list[str]] = {}
+        for request in requests:
+            if reason := refused.get(urls.origin(request.url)):
+                by_reason.setdefault(reason, []).append(request.url)
+        for reason, found in by_reason.items():
+            self._tell.dropped(reason, len(found), found[0])
