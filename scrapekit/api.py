@@ -106,6 +106,7 @@ class Crawl:
             # Too much to look at for whoever asks again and again how far the crawl is.
             report.origins = self._engine.origin_limits() if self._engine.closing else []
             report.reason = self._engine.reason or report.reason
+            report.unfinished = self._engine.unfinished
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
         if self._since is not None:

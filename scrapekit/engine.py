@@ -204,7 +204,7 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response, failed, kept = lease.request, None, None, None
+        request, response, failed, kept, is_page = lease.request, None, None, None, False
         with self._budget.account() as account:
             try:
                 answer = await self._fetcher.fetch(lease, account)
@@ -213,7 +213,7 @@ class Engine:
                     return
                 response = answer
                 kept = self._recrawl.unchanged(request, response)
-                self._check_status(response, is_known=kept is not None)
+                is_page = self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
                 results = await self._results(request, response, kept)
             except Refused as refusal:
@@ -235,7 +235,6 @@ class Engine:
                 self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
                 self._keep_cookies()
-                is_page = response is not None and not self._sitemaps.takes(request)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
                 self._fetcher.settled(lease)
@@ -318,6 +317,11 @@ class Engine:
     def pending(self) -> int:
         """Requests that wait."""
         return self._frontier.pending + self._scheduler.hops
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that wait or are under way."""
+        return self._frontier.pending + self._frontier.leased
 
     @property
     def in_flight(self) -> int:
@@ -543,7 +547,8 @@ class Engine:
     def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
         self._tell.failed(failure(error, "fetch", request=request))
 
-    def _check_status(self, response: Response, *, is_known: bool = False) -> None:
+    def _check_status(self, response: Response, *, is_known: bool = False) -> bool:
+        """Whether it is a page, and no sitemap. Raises BadStatus."""
         accepted = is_known or accepts(response.status, self.settings)
         is_page = accepted and not self._sitemaps.takes(response.request)
         self._tell.fetched(response, accepted=is_page)
@@ -553,6 +558,7 @@ class Engine:
         led_to = response.request.depth or self._sitemaps.roots
         if self._traps is not None and led_to and not is_known and response.request.unique:
             self._traps.came(response.url, response.body)
+        return is_page
 
     def _unknown(self, origin: str, reach: int) -> bool:
         """Whether an origin's robots.txt has to be asked for, by this process or an earlier one."""

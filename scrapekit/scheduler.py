@@ -123,7 +123,7 @@ class Scheduler:
     async def commit(self, outcome: Outcome, *, is_page: bool = True) -> Sequence[Request]:
         """Settle a lease with its outcome; returns the requests that are new.
 
-        Unless it `is_page`, because nothing could or might be fetched, it doesn't count towards
+        Unless it `is_page`, because nothing went to a callback, it doesn't count towards
         `max_pages`.
         """
         new = await self._frontier.commit(outcome)
