@@ -40,7 +40,7 @@ from scrapekit.exports.base import Export
 from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.feeding import Feed
 from scrapekit.fetcher import Fetcher, accepts, bad_status
-from scrapekit.frontier.base import Frontier, Hop, Lease
+from scrapekit.frontier.base import Frontier, Hop, Lease, Outcome
 from scrapekit.guard import Scope
 from scrapekit.jobs.recrawl import Recrawl
 from scrapekit.jobs.since import Since, Unchanged
@@ -212,6 +212,7 @@ class Engine:
                     await self._scheduler.forward(lease, answer)
                     return
                 response = answer
+                self._fetcher.landed(lease, response)
                 kept = self._recrawl.unchanged(request, response)
                 is_page = self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
@@ -235,6 +236,7 @@ class Engine:
                 self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
                 self._keep_cookies()
+                outcome.requests = self._not_landed(outcome)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
                 self._fetcher.settled(lease)
@@ -543,6 +545,15 @@ class Engine:
             self._sitemaps.take(response)
             return []
         return await self._callbacks.call(request.callback, response)
+
+    def _not_landed(self, outcome: Outcome) -> Sequence[Request]:
+        """Without those whose pages are with their callbacks already, by way of a redirect."""
+        is_landed = self._fetcher.is_landed
+        landed = [request for request in outcome.requests if is_landed(request)]
+        if not landed:
+            return outcome.requests
+        self._tell.dropped("duplicate", len(landed), outcome.lease.request.url)
+        return [request for request in outcome.requests if not is_landed(request)]
 
     def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
         self._tell.failed(failure(error, "fetch", request=request))

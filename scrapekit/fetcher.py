@@ -84,6 +84,8 @@ class Fetcher:
         """Targets of redirects under way, and the URLs that were redirected there."""
         self._claimed: dict[_Name, list[_Name]] = {}
         """The same the other way round."""
+        self._landed: set[_Name] = set()
+        """Targets whose pages are with their callbacks."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings. It is no trap."""
@@ -107,7 +109,7 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
-        if lease.hop is not None and self._is_filed(hop.request, lease.request):
+        if lease.hop is not None and self._is_filed(hop.request.url, lease.request):
             # By another page, while the redirect waited for its turn.
             raise Refused("duplicate", url=hop.request.url)
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
@@ -201,10 +203,27 @@ class Fetcher:
             self._listener.answered(hop.origin, asked, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
 
+    def landed(self, lease: Lease, response: Response) -> None:
+        """A page has come. Raises Refused if a redirect led there, and another page has filed it
+        meanwhile: it comes by itself then.
+        """
+        if not response.redirects:
+            return
+        if self._is_filed(response.url, lease.request):
+            raise Refused("duplicate", url=response.url)
+        if accepts(response.status, self._settings):
+            self._landed.add((lease.request.session, response.url))
+
+    def is_landed(self, request: Request) -> bool:
+        """Whether a redirect has led to that page, which is with its callback just now."""
+        is_plain = request.method == "GET" and request.unique
+        return bool(self._landed) and is_plain and _name(request) in self._landed
+
     def settled(self, lease: Lease) -> None:
         """The visit of a lease is over: its redirects are no longer under way."""
         for target in self._claimed.pop(_name(lease.request), ()):
             del self._claims[target]
+            self._landed.discard(target)
 
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -251,10 +270,10 @@ class Fetcher:
         if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
 
-    def _is_filed(self, request: Request, first: Request) -> bool:
-        if request.url == first.url or first.method != "GET" or not first.unique:
+    def _is_filed(self, url: str, first: Request) -> bool:
+        if url == first.url or first.method != "GET" or not first.unique:
             return False
-        return self._seen(request.url, first.session)
+        return self._seen(url, first.session)
 
     def _check_duplicate(self, target: _Name, by: _Name) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""
