@@ -182,6 +182,7 @@ class Engine:
             fetcher=self._fetcher,
             clock=clock,
             announcer=self._tell,
+            max_depth=settings.max_depth,
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(

@@ -44,6 +44,7 @@ class Feed:
         fetcher: Fetcher,
         clock: Clock,
         announcer: Announcer,
+        max_depth: int | None = None,
     ) -> None:
         self._spider = spider
         self._sitemaps = sitemaps
@@ -55,6 +56,7 @@ class Feed:
         self._fetcher = fetcher
         self._clock = clock
         self._tell = announcer
+        self._max_depth = max_depth
         self._origins: set[str] = set()
         self._resumed = False
         self._repeats = 0
@@ -66,7 +68,10 @@ class Feed:
     async def resume(self) -> None:
         """Take up what earlier processes left; before all else. Raises JobError."""
         self._restore()
+        self._frontier.leave_out(deepest=self._max_depth, allows=self._scope.allows)
         await self._scheduler.resume()
+        for reason, count in self._frontier.left_out.items():
+            self._tell.dropped(f"{reason}, left in the job", count, "")
 
     async def run(self) -> None:
         """File what start() gives, each as soon as few enough are pending; until the crawl stops.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -110,6 +110,15 @@ class Frontier(Protocol):
         """The origins with requests that were pending when it was opened; found as they are
         asked for.
         """
+
+    def leave_out(self, *, deepest: int | None, allows: Callable[[str], bool]) -> None:
+        """Before `origins` are asked for: what was pending, and is deeper than that or at an origin
+        that `allows` refuses, isn't handed out by this process, and stays for a later one.
+        """
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many requests were left out, by reason: "depth", "off-domain"."""
 
     def check(self, request: Request) -> None:
         """Raises UsageError if the request holds what can't be kept."""

@@ -84,6 +84,8 @@ class SqliteFrontier:
         self._pages = 0
         self._leased = 0
         self._waiting = 0
+        self._allows: Callable[[str], bool] = lambda _url: True
+        self._left_out: Counter[str] = Counter()
         self._held: set[int] = set()
         self._notes: dict[tuple[str, str], str | None] = {}
 
@@ -119,8 +121,28 @@ class SqliteFrontier:
     def leased(self) -> int:
         return self._leased
 
+    def leave_out(self, *, deepest: int | None, allows: Callable[[str], bool]) -> None:
+        self._allows = allows
+        if deepest is not None:
+            self._leave("depth", self.store.leave_deeper_than(deepest))
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        return self._left_out
+
+    def _leave(self, reason: str, count: int) -> None:
+        if count:
+            self._left_out[reason] += count
+            self.counts["pending"] -= count
+
     def origins(self) -> Iterator[str]:
-        return self._windows.origins()
+        return self._windows.origins(self._is_allowed)
+
+    def _is_allowed(self, origin: str, key: int) -> bool:
+        if self._allows(f"{origin}/"):
+            return True
+        self._leave("off-domain", self.store.count(key))
+        return False
 
     def check(self, request: Request) -> None:
         records.check(request)
@@ -324,7 +346,7 @@ class SqliteFrontier:
 
     def _count_notes(self) -> dict[tuple[str, str], str]:
         # Leased requests have their rows until they are settled.
-        rows = self.pending + self._leased - self._waiting
+        rows = self.pending + self._leased - self._waiting + self._left_out.total()
         notes = {(JOB, name): str(self.counts[name]) for name in COUNTS}
         return notes | {(JOB, "pending"): str(rows)}
 

@@ -72,7 +72,7 @@ class Job(SqliteFrontier):
         """What it has come to, in all runs."""
         return JobCounts(
             done=self.counts["done"],
-            pending=self.pending + self.leased,
+            pending=self.pending + self.leased + sum(self.left_out.values()),
             failed=self.failed,
             failed_of_user_code=self.failed_of_user_code,
             items=self.counts["items"],

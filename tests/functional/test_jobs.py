@@ -332,6 +332,53 @@ class Generated(Spider):
         yield {"n": response.url}
 
 
+NARROW: dict[str, dict[str, Any]] = {
+    "off-domain": {"allowed_domains": ["shop.test"]},
+    "depth": {"settings": {"max_depth": 1}},
+}
+
+
+@pytest.mark.parametrize("reason", NARROW)
+async def test_what_narrower_settings_leave_out_stays_in_the_job(job: Path, reason: str) -> None:
+    def page(*hrefs: str) -> str:
+        return "<title>1</title>" + "".join(f'<a href="{href}">.</a>' for href in hrefs)
+
+    pages = {
+        f"{HOME}/0": page("/1", "http://far.test/1"),
+        f"{HOME}/1": page("/2", "http://far.test/2"),
+        f"{HOME}/2": page("/3"),
+        f"{HOME}/3": page(),
+        "http://far.test/1": page("/5"),
+        **{f"http://far.test/{n}": page() for n in (2, 5)},
+    }
+
+    async def run(**changes: Any) -> tuple[list[str], Report]:
+        web = FakeTransport(pages)
+        spider = Row(allowed_domains=changes.pop("allowed_domains", ["*"]))
+        settings = {"concurrency": 1, **changes.pop("settings", {})}
+        report = await crawl(spider, job, web, settings=settings)
+        return web.urls, report
+
+    first, _ = await run(settings={"max_pages": 3})
+    before = state(job).pending
+    narrow, report = await run(**NARROW[reason])
+    left = report.dropped[f"{reason}, left in the job"]
+    assert report.reason == "finished"
+    assert report.job is not None
+    assert report.job.pending == state(job).pending == left > 0
+    if reason == "depth":
+        # Nothing that waited was shallow enough.
+        assert (narrow, left) == ([], before)
+    else:
+        assert narrow
+        assert not any("far" in url for url in narrow)
+    wide, report = await run()
+    assert sorted({*first, *narrow, *wide}) == sorted(pages)
+    assert len(first) + len(narrow) + len(wide) == len(pages)
+    assert report.job is not None
+    assert (report.job.pending, report.job.done) == (0, len(pages))
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 50, 119, 219])
 async def test_generated_starts_are_neither_lost_nor_done_twice(job: Path, stop_after: int) -> None:
     pages = {f"{HOME}/{n}": "." for n in (*range(Generated.count), "again")}
