@@ -8,12 +8,12 @@ from typing import Any, Final
 from scrapekit import urls
 from scrapekit.announcer import Announcer
 from scrapekit.errors import ItemError
-from scrapekit.failure import Failure, failure
+from scrapekit.failure import During, Failure, failure
 from scrapekit.frontier.base import Lease, Outcome
 from scrapekit.guard import Scope
 from scrapekit.items import encode_json, type_name
 from scrapekit.messages import Request, Response
-from scrapekit.pipeline import Pipeline, Processed
+from scrapekit.pipeline import Pipeline
 from scrapekit.reach import Reach
 from scrapekit.settings import Settings
 
@@ -58,7 +58,7 @@ class Outcomes:
         failed: Failure | None = None,
     ) -> Outcome:
         """The outcome of a visit, that `failed` or not. Waits for the pipeline."""
-        troubles = 0
+        troubles: list[Failure] = []
         requests: list[Request] = []
         items: list[Any] = []
         for result in results:
@@ -67,21 +67,18 @@ class Outcomes:
             else:
                 items.append(result)
         if items:
-            processed = await self._process(lease, items)
-            troubles = len(processed.errors)
-            items = self._within_limit(lease, processed.items)
+            items = self._within_limit(lease, await self._process(lease, items, troubles))
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
         last = lease.hop.request if lease.hop else lease.request
         reach = response.reach if response else last.reach
         if failed is not None and self._keep_items:
             # Or else it would pass for a duplicate of itself when it is put back.
             aliases = ()
-        lines = self._encode(lease, items) if self._keep_items else []
-        troubles += len(items) - len(lines) if self._keep_items else 0
+        lines = self._encode(lease, items, troubles) if self._keep_items else []
         admitted = self._admit(lease, requests, reach)
         return Outcome(lease, admitted, items, aliases, lines, failed, troubles)
 
-    def _encode(self, lease: Lease, items: list[Any]) -> list[bytes]:
+    def _encode(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[bytes]:
         """The items as lines of JSON; one that has no such form costs itself alone."""
         lines = []
         for item in items:
@@ -91,20 +88,22 @@ class Outcomes:
                 kind = type_name(item)
                 what = f"an item of type {kind} can't be kept in the job: {error}"
                 lost = ItemError(what, output="", item_type=kind)
-                name = lease.request.callback or "parse"
-                self._tell.failed(failure(lost, "export", request=lease.request, callback=name))
+                troubles.append(self._trouble(lease, lost, "export"))
         return lines
 
-    async def _process(self, lease: Lease, items: list[Any]) -> Processed:
-        """The items through the pipeline."""
-        request = lease.request
+    def _trouble(self, lease: Lease, error: Exception, during: During) -> Failure:
+        name = lease.request.callback or "parse"
+        trouble = failure(error, during, request=lease.request, callback=name)
+        self._tell.failed(trouble)
+        return trouble
+
+    async def _process(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[Any]:
+        """The items that come out of the pipeline."""
         processed = await self._pipeline.run(items)
         for _, reason in processed.dropped:
-            self._tell.items_dropped(request, reason, 1)
-        for _, error in processed.errors:
-            name = request.callback or "parse"
-            self._tell.failed(failure(error, "pipeline", request=request, callback=name))
-        return processed
+            self._tell.items_dropped(lease.request, reason, 1)
+        troubles += [self._trouble(lease, error, "pipeline") for _, error in processed.errors]
+        return processed.items
 
     def _within_limit(self, lease: Lease, items: list[Any]) -> list[Any]:
         limit = None if self._keep_items else self._settings.max_items

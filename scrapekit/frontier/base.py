@@ -77,8 +77,8 @@ class Outcome:
     """
     failure: Failure | None = None
     """Why the request was given up, if it was."""
-    troubles: int = 0
-    """Errors of user code that cost items, not the page."""
+    troubles: Sequence[Failure] = ()
+    """What cost items, not the page: errors of stages, and items that have no JSON form."""
     page: Page | None = None
     """What is to be kept of the page, if it was done, and the frontier `keeps`."""
 

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from scrapekit import urls
 from scrapekit.cutting import seen_through
 from scrapekit.errors import JobError
+from scrapekit.failure import Failure
 from scrapekit.frontier import folder as folders
 from scrapekit.frontier import records
 from scrapekit.frontier.base import Head, Lease, Outcome
@@ -37,6 +40,12 @@ _UNSAVED_ROWS: Final = 10_000
 
 JOB: Final = "job"
 """The kind of the notes on the job as a whole."""
+
+LOST: Final = "lost"
+"""The kind of the notes on items that were lost."""
+
+_LOST_KEPT: Final = 100
+"""So many are noted; the others are counted."""
 
 COUNTS: Final = ("pending", "done", "items", "troubles")
 """The notes of that kind that count: what waits, pages done, their items, and errors of user code
@@ -200,7 +209,7 @@ class SqliteFrontier:
         if outcome.page is not None:
             outcome.page.p = self._pages if outcome.lines else 0
             self.remember(PAGE, identity(lease.request), encode(outcome.page))
-        self.counts["troubles"] += outcome.troubles
+        self.lose(outcome.troubles)
         if outcome.failure is None:
             self.counts["done"] += 1
         else:
@@ -214,6 +223,15 @@ class SqliteFrontier:
             self._waiting -= 1
             self._leased -= 1
         return new
+
+    def lose(self, troubles: Iterable[Failure]) -> None:
+        """Count items that were lost, and note why; belongs to the next commit."""
+        for trouble in troubles:
+            item = records.lost(trouble, self._now())
+            number = self.counts["troubles"]
+            self.counts["troubles"] += 1
+            if number < _LOST_KEPT:
+                self.remember(LOST, f"{number:03}", msgspec.json.encode(item).decode())
 
     async def keep(self, lines: Sequence[bytes]) -> None:
         committer = self._working()

@@ -25,13 +25,23 @@ import pytest
 
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
+from scrapekit.api import why_not_ok
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import PageDone, Recorder, RequestsDropped
 from scrapekit.failure import Failure
 from scrapekit.frontier.folder import lock
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.frontier.store import Store
-from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
+from scrapekit.jobs import (
+    failed_requests,
+    forget_lost,
+    items_of,
+    lost_items,
+    retry,
+    start_anew,
+    state,
+    waste,
+)
 from scrapekit.jobs.job import Job
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock, respond
@@ -459,6 +469,29 @@ async def test_a_failure_of_user_code_in_an_earlier_run_is_not_forgotten(job: Pa
     assert last.job is not None
     assert last.job.failed == 0
     assert sorted(item["n"] for items in items_of(job) for item in items) == sorted(ALL)
+
+
+async def test_items_that_stages_cost_are_told_until_they_are_forgotten(job: Path) -> None:
+    def odd_only(item: dict[str, int]) -> dict[str, int]:
+        if item["n"] % 2:
+            raise ValueError(f"{item['n']} is odd")
+        return item
+
+    first = await crawl(Row(), job, site(), pipeline=[odd_only])
+    assert (first.ok, state(job).lost, state(job).items) == (False, 6, 6)
+    lost = list(lost_items(job))
+    assert [each.message for each in lost] == [f"{n} is odd" for n in (1, 3, 5, 7, 9, 11)]
+    assert lost[0].url == f"{HOME}/1"
+    assert (lost[0].reason, lost[0].during, lost[0].callback) == ("ValueError", "pipeline", "parse")
+    assert "test_jobs.py" in lost[0].where
+    assert "raise ValueError" in lost[0].traceback
+    again = await crawl(Row(), job, site(), pipeline=[odd_only])
+    assert not again.ok
+    assert "--forget-lost" in why_not_ok(again)
+    assert forget_lost(job) == 6
+    assert (state(job).lost, list(lost_items(job))) == (0, [])
+    assert (await crawl(Row(), job, site(), pipeline=[odd_only])).ok
+    assert forget_lost(job) == 0
 
 
 async def test_failures_are_put_back_by_reason(job: Path) -> None:
