@@ -1,12 +1,14 @@
 """Adaptive concurrency: how many requests an origin gets at a time. Sans-IO.
 
-The law, as in TCP: start low, and grow by half for as long as the site answers as quickly as
-before; halve at once when it says that it is too much, or nothing at all; go back soon to just
-below where that was, and from there on probe in steps that begin small and grow while all is calm.
+The law, as in TCP: start low, and grow by what has proved to be fine: an answer that came as
+quickly as the first ones, to a request that was one of so many, allows half as many more. Halve at
+once when the site says that it is too much, or nothing at all; go back soon to just below where
+that was, and from there on probe in steps that begin small and grow while all is calm.
 
-Answers that take longer are a sign, too: a window of them is compared with the quickest window
-so far, as in Netflix's gradient limits, and a queue on the site's side lowers the limit before the
-site has to refuse anything. Geometric means are compared: a single slow page moves them little.
+Answers that take longer are a sign, too: a window of them is compared with what the first ones
+took, as in Netflix's gradient limits, and a queue on the site's side lowers the limit before the
+site has to refuse anything. Geometric means are compared, and the more a site's answers differ by
+themselves, the more it takes to count as a difference.
 
 Below one at a time there are pauses: a limit of 1/4 is one request, and then three seconds.
 """
@@ -15,22 +17,34 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 START: Final = 2.0
 LEAST: Final = 1 / 64
 """One request a minute."""
 
 _GROWTH: Final = 1.5
-"""From one window to the next, until something gives. Twice would be found out sooner to be far
-too much, but would be that for a whole window of answers."""
+"""So many times what has proved to be fine may be tried. Twice would be found out sooner to be far
+too much, but would be that for a whole round of answers."""
+_AT_LEAST: Final = 2
+"""Or so many more, while there are few."""
 _TOLERANCE: Final = 1.5
 """Answers may take so many times as long as when the site was asked least."""
+_UNEASE: Final = 1.25
+"""From here on, one at a time less is tried."""
+_QUICK: Final = 1.1
+"""An answer that takes no longer than so many times the usual is as quick as ever, ..."""
+_QUICK_S: Final = 0.005
+"""... or than so much longer, in seconds."""
 _QUICKER: Final = 0.8
 """Less than that share is no chance: the site can answer quicker than was thought."""
 _SLACK_S: Final = 0.05
 """Nobody is hurt by less than that: on a fast site, or this very machine, answers that take a
 few milliseconds more tell of our own work rather than of the site's."""
+_UNEASE_S: Final = 0.015
+"""The same for trying one less, which costs next to nothing."""
+_SLOW: Final = 3
+"""So many slow answers, with no quick one to as many at a time, end the start."""
 _FIRST_WINDOW: Final = 4
 """Answers that are judged together, at least, until there has been any trouble. A window has one
 for each request at a time."""
@@ -38,6 +52,13 @@ _WINDOW: Final = 16
 """The same once there was; then a window has two."""
 _OUTLIER: Final = 8.0
 """A single answer counts as so many times the usual, at most."""
+_LEARNED: Final = 32
+"""Answers that tell what is usual. Later ones would tell of a queue that we have made."""
+_SURE: Final = 2.0
+"""Differences of so many standard errors are no chance."""
+_GUESS: Final = 0.3
+"""By how much answers differ, as the standard deviation of their logarithms, before there are
+any; counts as two of them."""
 _BELOW: Final = 0.9
 """How near to the limit that was too much the next one comes without hesitation."""
 _STEP: Final = 0.05
@@ -49,14 +70,22 @@ _RESTING: Final = 4
 """As so many refusals counts one that everybody has to wait for."""
 
 
+class Asked(NamedTuple):
+    """A request: numbers grow, and `beside` is how many there were at a time when it went, itself
+    included.
+    """
+
+    number: float
+    beside: int
+
+
 @dataclass(slots=True)
 class Adaptive:
-    """The limit of one origin. Requests are told apart by numbers that grow; `latest` is that of
-    the last one begun.
+    """The limit of one origin. `latest` is the number of the last request begun.
 
     `value` is what is allowed, from LEAST to the ceiling that is handed in; `why` says what it
     was that set it. `base_s` is what answers take when all is well (0: not known yet), `knee`
-    the limit that was too much.
+    the limit that was too much; until there has been one, it is the start.
     """
 
     value: float = START
@@ -72,15 +101,27 @@ class Adaptive:
     refusals: int = 0
     """How often the site refused, since as much as it refused was last found to be fine."""
     refused_at: float = math.inf
+    """So many at a time it was."""
     lowered_after: float = -math.inf
     """What was begun until then is no new sign."""
+    _proven: int = 0
+    """The most at a time that were answered quickly."""
+    _slow: int = 0
+    """Slow answers since, to more than that."""
+    _rose: bool = False
+    """Whether the limit did, in this window."""
     _measured_from: float = -math.inf
     """Answers to what was begun before tell of another limit."""
     _answers: int = 0
-    """In the window; of those `_count` were timed, and `_logs` is the sum of their logarithms."""
+    """In the window; of those `_count` were timed, and `_logs` and `_squares` are the sums of their
+    logarithms and of the squares of those."""
     _logs: float = 0.0
+    _squares: float = 0.0
     _count: int = 0
-    _needed: int = _FIRST_WINDOW
+    _needed: int = int(START)
+    _learned: int = _LEARNED
+    """From how many answers `base_s` is, and `_spread` how much they differed."""
+    _spread: float = _GUESS
 
     @classmethod
     def under(cls, ceiling: int) -> Adaptive:
@@ -98,20 +139,25 @@ class Adaptive:
         return 1 / self.value - 1 if self.value < 1 else 0.0
 
     def answered(
-        self, number: float, elapsed_s: float | None, latest: float, *, ceiling: int, busy: bool
+        self, asked: Asked, elapsed_s: float | None, latest: float, *, ceiling: int, busy: bool
     ) -> None:
         """An answer came, after `elapsed_s`; None if that tells nothing of the site. `busy`: as
         many requests were on their way as are allowed; a limit that isn't reached isn't tested,
         and doesn't rise.
         """
-        if number <= self.lowered_after:
+        if asked.number <= self.lowered_after:
             return
         self.failures, self.exhausted = 0, False
         if self.value < 1:
             self.calm += 1
-        if busy and self.knee < math.inf:
-            self._raise(ceiling)
-        if number >= self._measured_from:
+        if asked.beside >= self.refused_at:
+            self.refusals, self.refused_at = 0, math.inf
+        if self.knee < math.inf:
+            if busy:
+                self._raise(asked, elapsed_s, ceiling)
+        elif elapsed_s is not None and self.base_s:
+            self._explore(asked.beside, elapsed_s, latest, ceiling if busy else 0)
+        if asked.number >= self._measured_from and asked.number > self.lowered_after:
             self._answers += 1
             if elapsed_s is not None:
                 self._measure(elapsed_s)
@@ -119,13 +165,15 @@ class Adaptive:
                 self._judge(latest, ceiling if busy else 0)
 
     def overloaded(
-        self, number: float, latest: float, what: str, *, spoke: bool, rests: bool = False
+        self, asked: Asked, latest: float, what: str, *, spoke: bool, rests: bool = False
     ) -> None:
         """The site was overloaded; `what` names the sign. `spoke`: by its own word (429, 503),
         not by silence, which may have any cause and doesn't tell how much is too much. `rests`: by
         a Retry-After, which all requests have to wait for.
         """
-        if number <= self.lowered_after:
+        if asked.number <= self.lowered_after:
+            if spoke:
+                self._note_refused(asked.beside)
             return
         self.failures += 1
         self.exhausted = self.value <= LEAST
@@ -136,6 +184,7 @@ class Adaptive:
             self.refusals += _RESTING if rests else 1
         if spoke:
             self.refused_at = self.value
+            self._note_refused(asked.beside)
         self._lower(self.value / 2, latest)
 
     @property
@@ -145,50 +194,114 @@ class Adaptive:
             return f"one every {1 / self.value:.0f} s"
         return f"{self.limit} at a time"
 
+    def _note_refused(self, beside: int) -> None:
+        """While the limit rises, fewer may have been too much already when a request went."""
+        self.knee = min(self.knee, float(beside))
+        self.refused_at = min(self.refused_at, float(beside))
+
     @property
     def _is_plain_already(self) -> bool:
         """Whether it takes no whole window to see that answers take much longer."""
         if not self.base_s or self._count < _FIRST_WINDOW:
             return False
-        return self._logs / self._count > math.log(2 * _TOLERANCE * self.base_s)
+        return self._longer > math.log(2 * _TOLERANCE) + self._chance
+
+    @property
+    def _longer(self) -> float:
+        """How much longer the answers in the window took than usual, as a logarithm."""
+        return self._logs / self._count - math.log(self.base_s)
+
+    @property
+    def _chance(self) -> float:
+        """How much of that may be chance."""
+        return _SURE * self._spread * math.sqrt(1 / self._count + 1 / self._learned)
 
     def _measure(self, elapsed_s: float) -> None:
         elapsed_s = max(elapsed_s, 1e-4)
         if self.base_s:
             elapsed_s = min(elapsed_s, _OUTLIER * self.base_s)
-        self._logs += math.log(elapsed_s)
+        log = math.log(elapsed_s)
+        self._logs += log
+        self._squares += log * log
         self._count += 1
+
+    def _is_quick(self, elapsed_s: float) -> bool:
+        return elapsed_s <= _QUICK * math.exp(self._spread) * self.base_s + _QUICK_S
+
+    def _explore(self, beside: int, elapsed_s: float, latest: float, ceiling: int) -> None:
+        """Go as far as what has proved to be fine allows; nothing has ever given. Beyond the
+        first slow answers that is the limit.
+        """
+        if self._is_quick(elapsed_s):
+            if beside > self._proven:
+                self._proven, self._slow = beside, 0
+            reach = min(max(self._proven + _AT_LEAST, _GROWTH * self._proven), ceiling)
+            if reach > self.value:
+                self._set(reach, ceiling)
+                self._rose = True
+        elif self._proven and beside > self._proven and self._is_slow(elapsed_s):
+            self._slow += 1
+            if self._slow >= _SLOW:
+                self.why = f"answers took {elapsed_s / self.base_s:.1f} times as long at {beside}"
+                self._lower(min(self.value, self._proven), latest)
+                self.knee = self.value / _BELOW
+
+    def _is_slow(self, elapsed_s: float) -> bool:
+        slow_s = _TOLERANCE * math.exp(self._spread) * self.base_s
+        return elapsed_s > max(slow_s, self.base_s + _SLACK_S)
 
     def _judge(self, latest: float, ceiling: int) -> None:
         """See to a whole window; grow, if nothing has ever given."""
         # If most of it tells nothing, the site isn't what we wait for.
-        if 2 * self._count >= self._answers and self._is_slow(latest):
+        if self._count and 2 * self._count >= self._answers and self._is_queue(latest):
             return
         self.calm += 1
-        if self.value >= self.refused_at:
-            self.refusals = 0
-        if self.knee == math.inf and self.value < ceiling:
+        if self.knee == math.inf and self.value < ceiling and not self._rose:
+            # Where no answer is quick: they differ too much, or come on new connections.
             self._set(min(_GROWTH * self.value, ceiling), ceiling)
             self._measured_from = latest
         self._begin_window()
 
-    def _is_slow(self, latest: float) -> bool:
-        """Compare the window with the quickest; lower the limit if there is a queue."""
+    def _is_queue(self, latest: float) -> bool:
+        """Compare the window with what is usual; lower the limit if there is a queue."""
         usual_s = math.exp(self._logs / self._count)
-        slower = usual_s / self.base_s if self.base_s else 1.0
-        queue = slower > _TOLERANCE and usual_s - self.base_s > _SLACK_S
-        if not self.base_s or (queue and self.limit == 1):
+        if not self.base_s:
+            self._learn(usual_s, self._count)
+            return False
+        longer, chance, more_s = self._longer, self._chance, usual_s - self.base_s
+        queue = longer > math.log(_TOLERANCE) + chance and more_s > _SLACK_S
+        if self.limit == 1 and longer > 0:
             # Asked for one page at a time, it takes that long: that is the site's own pace.
-            self.base_s = usual_s
+            self._learn(usual_s, self._count)
         elif queue:
+            slower = usual_s / self.base_s
             self.why = f"answers took {slower:.1f} times as long at {self.wording}"
             self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), latest)
             self.knee = self.value / _BELOW
             return True
-        elif slower < _QUICKER:
+        elif longer > math.log(_UNEASE) + chance and more_s > _UNEASE_S and self._may_try_less:
+            self._lower(self.value - 1, self.lowered_after)
+            self._measured_from = latest
+            return True
+        elif abs(longer) <= chance and self._learned < _LEARNED:
+            share = self._count / (self._learned + self._count)
+            self._learn(self.base_s * math.exp(longer * share), self._learned + self._count)
+        elif longer < math.log(_QUICKER) - chance:
             # A step on the way: one window of light pages is no measure for all of them.
             self.base_s += (usual_s - self.base_s) / 4
         return False
+
+    @property
+    def _may_try_less(self) -> bool:
+        return self.knee < math.inf and self.value >= 2
+
+    def _learn(self, base_s: float, learned: int) -> None:
+        """What is usual, from so many answers; the last of them are in the window."""
+        known = 2 if not self.base_s else self._learned
+        variance = self._squares / self._count - (self._logs / self._count) ** 2
+        total = known * self._spread**2 + self._count * max(0.0, variance)
+        self._spread = math.sqrt(total / (known + self._count - 1))
+        self.base_s, self._learned = base_s, learned
 
     def _lower(self, value: float, latest: float) -> None:
         self.value = max(LEAST, value)
@@ -197,15 +310,18 @@ class Adaptive:
         self._begin_window()
 
     def _begin_window(self) -> None:
-        self._answers, self._logs, self._count = 0, 0.0, 0
+        self._answers, self._logs, self._squares, self._count = 0, 0.0, 0.0, 0
+        self._rose = False
         unhurt = self.knee == math.inf
         self._needed = max(_FIRST_WINDOW, self.limit) if unhurt else max(_WINDOW, 2 * self.limit)
 
-    def _raise(self, ceiling: int) -> None:
+    def _raise(self, asked: Asked, elapsed_s: float | None, ceiling: int) -> None:
         """Go back to just below the knee, an answer at a time; from there, feel the way."""
         target = min(_BELOW * self.knee, ceiling)
         if self.value < target:
             self._set(min(target, self.value + min(1.0, self.value)), ceiling)
+            return
+        if self.value >= 1 and not self._is_proof(asked, elapsed_s):
             return
         step = min(1.0, _STEP * self.calm)
         if self.limit + 2 > self.refused_at:
@@ -213,6 +329,12 @@ class Adaptive:
             step /= 2 ** min(self.refusals, _STUBBORN)
         growth = step * self.value if self.value < 1 else step / self.value
         self._set(min(self.value + growth, ceiling), ceiling)
+
+    def _is_proof(self, asked: Asked, elapsed_s: float | None) -> bool:
+        """Whether as many as are allowed now have proved to be fine."""
+        if asked.beside < self.limit:
+            return False
+        return elapsed_s is None or not self.base_s or self._is_quick(elapsed_s)
 
     def _set(self, value: float, ceiling: int) -> None:
         self.value = float(value)

@@ -106,6 +106,7 @@ class Crawl:
             # Too much to look at for whoever asks again and again how far the crawl is.
             report.origins = self._engine.origin_limits() if self._engine.closing else []
             report.reason = self._engine.reason or report.reason
+            report.unfinished = self._engine.unfinished
         if self._cache is not None:
             report.cache = msgspec.structs.replace(self._cache)
         if self._since is not None:
@@ -331,8 +332,11 @@ def crawl(
 async def collect(spider: Spider, **options: Any) -> list[Any]:
     """All items of a crawl as a list. Takes what crawl() takes.
 
+    With `job`, the list has the items of this run alone: those that earlier runs committed are in
+    the job and its outputs (`scrapekit export`).
+
     Raises CrawlFailed, which has the items there are, if user code failed or no page could be
-    fetched: a list doesn't show what is missing.
+    fetched, with `job` in any of its runs: a list doesn't show what is missing.
     """
     async with crawl(spider, **options) as run:
         items = [item async for item in run]
@@ -581,6 +585,8 @@ def _why_job_not_ok(job: JobCounts) -> str:
     pages = "1 page" if failed == 1 else f"{failed:,} pages"
     items = "1 item" if lost == 1 else f"{lost:,} items"
     hint = "; `scrapekit job` shows why, `scrapekit retry` puts them back" if failed else ""
+    if lost:
+        hint += "; items stay lost, and `scrapekit retry --forget-lost` counts them no more"
     return f"{pages} and {items} were lost by errors in earlier runs of the job{hint}"
 
 

@@ -6,9 +6,12 @@ crawl that is killed starts that page over, as it does with every other page und
 
 from __future__ import annotations
 
+import heapq
+import itertools
 from collections import deque
-from dataclasses import dataclass
-from typing import Final, TypeVar
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Final, Generic, TypeVar
 
 from scrapekit.frontier.base import Head, Hop, Lease
 from scrapekit.messages import Request
@@ -43,14 +46,29 @@ class Errand:
 _Turn = TypeVar("_Turn", Lease, Errand)
 
 
+@dataclass(slots=True)
+class _Line(Generic[_Turn]):
+    """What waits for one origin's turn: first come, first served, once its date has come."""
+
+    ready: deque[_Turn] = field(default_factory=deque)
+    dated: list[tuple[float, int, _Turn]] = field(default_factory=list)
+
+    def bring_due(self, now: float) -> bool:
+        """Let those stand in line whose date has come; whether any stands there."""
+        while self.dated and self.dated[0][0] <= now:
+            self.ready.append(heapq.heappop(self.dated)[2])
+        return bool(self.ready)
+
+
 class Begun:
     """Errands and redirects. An origin whose robots.txt is asked for has nothing but errands."""
 
     def __init__(self) -> None:
         self.hops = 0
         """Leases that wait for the turn of their next hop."""
-        self._hops: dict[str, deque[Lease]] = {}
-        self._errands: dict[str, deque[Errand]] = {}
+        self._hops: dict[str, _Line[Lease]] = {}
+        self._errands: dict[str, _Line[Errand]] = {}
+        self._numbers = itertools.count()
         self._asking: set[str] = set()
 
     def __repr__(self) -> str:
@@ -63,12 +81,20 @@ class Begun:
 
     def add_hop(self, lease: Lease) -> None:
         """A redirect waits for the turn of the origin it leads to."""
-        self._hops.setdefault(lease.turn, deque()).append(lease)
+        assert lease.hop is not None, "it was redirected"
+        self._stand(self._hops, lease, lease.hop)
         self.hops += 1
 
     def add_errand(self, errand: Errand) -> None:
         """An errand waits for its turn: of another origin, or again."""
-        self._errands.setdefault(errand.turn, deque()).append(errand)
+        self._stand(self._errands, errand, errand.hop)
+
+    def _stand(self, lines: dict[str, _Line[_Turn]], turn: _Turn, hop: Hop) -> None:
+        line = lines.setdefault(hop.origin, _Line())
+        if hop.due:
+            heapq.heappush(line.dated, (hop.due, next(self._numbers), turn))
+        else:
+            line.ready.append(turn)
 
     def ask(self, origin: str, reach: int) -> Errand:
         """Begin an errand that goes no further than `reach`; until `answered` the origin's pages
@@ -86,34 +112,44 @@ class Begun:
         """Whether the origin's pages have to wait."""
         return origin in self._asking
 
-    def has_hop(self, origin: str) -> bool:
-        """Whether a redirect waits for the origin."""
-        return origin in self._hops
+    def has_hop(self, origin: str, now: float) -> bool:
+        """Whether a redirect waits for the origin's turn and nothing else."""
+        line = self._hops.get(origin)
+        return line is not None and line.bring_due(now)
 
-    def errand(self, origin: str) -> Errand | None:
+    def errand(self, origin: str, now: float) -> Errand | None:
         """Take the errand that waits for the origin's turn."""
-        return _pop(self._errands, origin)
+        return _pop(self._errands, origin, now)
 
-    def hop(self, origin: str) -> Lease | None:
+    def hop(self, origin: str, now: float) -> Lease | None:
         """Take the redirect that waits for the origin's turn."""
-        lease = _pop(self._hops, origin)
+        lease = _pop(self._hops, origin, now)
         self.hops -= lease is not None
         return lease
 
     def head(self, origin: str, now: float) -> Head | None:
-        """What goes to the origin before anything new."""
-        if origin in self._errands:
-            return Head(_FIRST, now)
-        if origin in self._hops and origin not in self._asking:
-            return Head(self._hops[origin][0].request.priority, now)
-        return None
+        """What goes to the origin before anything new; or the date from when on it does."""
+        dates = []
+        if (errands := self._errands.get(origin)) is not None:
+            if errands.bring_due(now):
+                return Head(_FIRST, now)
+            dates.append(Head(_FIRST, errands.dated[0][0]))
+        if origin not in self._asking and (hops := self._hops.get(origin)) is not None:
+            if hops.bring_due(now):
+                return Head(hops.ready[0].request.priority, now)
+            due, _, lease = hops.dated[0]
+            dates.append(Head(lease.request.priority, due))
+        return min(dates, key=_DUE, default=None)
 
 
-def _pop(waiting: dict[str, deque[_Turn]], origin: str) -> _Turn | None:
-    queue = waiting.get(origin)
-    if queue is None:
+_DUE: Final = attrgetter("due")
+
+
+def _pop(lines: dict[str, _Line[_Turn]], origin: str, now: float) -> _Turn | None:
+    line = lines.get(origin)
+    if line is None or not line.bring_due(now):
         return None
-    turn = queue.popleft()
-    if not queue:
-        del waiting[origin]
+    turn = line.ready.popleft()
+    if not line.ready and not line.dated:
+        del lines[origin]
     return turn

@@ -40,7 +40,7 @@ from scrapekit.exports.base import Export
 from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.feeding import Feed
 from scrapekit.fetcher import Fetcher, accepts, bad_status
-from scrapekit.frontier.base import Frontier, Hop, Lease
+from scrapekit.frontier.base import Frontier, Hop, Lease, Outcome
 from scrapekit.guard import Scope
 from scrapekit.jobs.recrawl import Recrawl
 from scrapekit.jobs.since import Since, Unchanged
@@ -109,6 +109,7 @@ class Engine:
         self._named: Executor | None = None
         self._recrawl = Recrawl(frontier, since)
         self._workers = 0
+        self._sources = 0
         self._stalls: StallWatch | None = None
         self._shared_limits = shared_limits
         self._broken_job = False
@@ -135,7 +136,7 @@ class Engine:
             unknown=self._unknown if settings.obey_robots else None,
         )
         self._traps = Traps(settings, clock.now) if settings.traps else None
-        self._retries = Retries(self._scheduler, settings, clock, self._tell)
+        self._retries = Retries(settings, clock, self._tell)
         self._fetcher = Fetcher(
             transport,
             self._scope,
@@ -143,6 +144,7 @@ class Engine:
             clock,
             seen=frontier.has_seen,
             listener=self._politeness,
+            hold=self._scheduler.hold,
             robots=self._robots if settings.obey_robots else None,
             traps=self._traps,
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
@@ -180,6 +182,7 @@ class Engine:
             fetcher=self._fetcher,
             clock=clock,
             announcer=self._tell,
+            max_depth=settings.max_depth,
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(
@@ -187,6 +190,7 @@ class Engine:
             self._scope,
             self._pipeline,
             self._tell,
+            self._fetcher.reach,
             unseen=frontier.unseen,
             keep_items=frontier.keeps or since is not None,
         )
@@ -202,7 +206,7 @@ class Engine:
         The outcome is committed whole or not at all: a visit that fails or is cut short leaves
         nothing behind but its retry or its failure.
         """
-        request, response, failed, kept = lease.request, None, None, None
+        request, response, failed, kept, is_page = lease.request, None, None, None, False
         with self._budget.account() as account:
             try:
                 answer = await self._fetcher.fetch(lease, account)
@@ -210,8 +214,9 @@ class Engine:
                     await self._scheduler.forward(lease, answer)
                     return
                 response = answer
+                self._fetcher.landed(lease, response)
                 kept = self._recrawl.unchanged(request, response)
-                self._check_status(response, is_known=kept is not None)
+                is_page = self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
                 results = await self._results(request, response, kept)
             except Refused as refusal:
@@ -233,7 +238,7 @@ class Engine:
                 self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
                 self._keep_cookies()
-                is_page = response is not None and not self._sitemaps.takes(request)
+                outcome.requests = self._not_landed(outcome)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
                 self._fetcher.settled(lease)
@@ -271,7 +276,7 @@ class Engine:
         try:
             self._limit_time()
             async with self._tasks:
-                self._tasks.start_soon(self._feed_starts)
+                self._feed_by(self._feed_starts)
             await self._tell_gone()
         except ExceptionGroup as group:
             self.reason = "failed"
@@ -279,6 +284,7 @@ class Engine:
         finally:
             self.closing = True
             self._scheduler.close()
+            self._politeness.leave()
             for timer in (self._time_limit, self._drain_limit):
                 if timer is not None:
                     timer.cancel()
@@ -315,6 +321,11 @@ class Engine:
     def pending(self) -> int:
         """Requests that wait."""
         return self._frontier.pending + self._scheduler.hops
+
+    @property
+    def unfinished(self) -> int:
+        """Requests that wait or are under way."""
+        return self._frontier.pending + self._frontier.leased
 
     @property
     def in_flight(self) -> int:
@@ -459,18 +470,31 @@ class Engine:
         )
 
     async def _feed_starts(self) -> None:
+        self._restore_cookies()
+        await self._feed.resume()
+        if self._sitemaps.roots:
+            self._feed_by(self._feed.run_sitemaps)
+        await self._feed.run()
+
+    def _feed_by(self, source: Callable[[], Awaitable[None]]) -> None:
+        """Run what files start requests. The crawl isn't over before all of that is."""
+        self._sources += 1
+        self._tasks.start_soon(self._feed_from, source)
+
+    async def _feed_from(self, source: Callable[[], Awaitable[None]]) -> None:
         with self._feeding.task(), self._no_strays():
             try:
                 with contained("start()"):
                     if not self._scheduler.closed:
-                        self._restore_cookies()
-                        await self._feed.run()
+                        await source()
             except JobError as error:
                 self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
             finally:
-                self._scheduler.starts_finished()
+                self._sources -= 1
+                if not self._sources:
+                    self._scheduler.starts_finished()
 
     def _grow(self, count: int) -> None:
         """Add workers, up to `concurrency`: the bound on visits at a time."""
@@ -525,19 +549,30 @@ class Engine:
             return []
         return await self._callbacks.call(request.callback, response)
 
+    def _not_landed(self, outcome: Outcome) -> Sequence[Request]:
+        """Without those whose pages are with their callbacks already, by way of a redirect."""
+        is_landed = self._fetcher.is_landed
+        landed = [request for request in outcome.requests if is_landed(request)]
+        if not landed:
+            return outcome.requests
+        self._tell.dropped("duplicate", len(landed), outcome.lease.request.url)
+        return [request for request in outcome.requests if not is_landed(request)]
+
     def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
         self._tell.failed(failure(error, "fetch", request=request))
 
-    def _check_status(self, response: Response, *, is_known: bool = False) -> None:
+    def _check_status(self, response: Response, *, is_known: bool = False) -> bool:
+        """Whether it is a page, and no sitemap. Raises BadStatus."""
         accepted = is_known or accepts(response.status, self.settings)
         is_page = accepted and not self._sitemaps.takes(response.request)
         self._tell.fetched(response, accepted=is_page)
         if not accepted:
             raise bad_status(response)
         self._retries.came(response)
-        looked_at = not is_known and response.request.unique and response.request.depth
-        if self._traps is not None and looked_at:
+        led_to = response.request.depth or self._sitemaps.roots
+        if self._traps is not None and led_to and not is_known and response.request.unique:
             self._traps.came(response.url, response.body)
+        return is_page
 
     def _unknown(self, origin: str, reach: int) -> bool:
         """Whether an origin's robots.txt has to be asked for, by this process or an earlier one."""

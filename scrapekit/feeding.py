@@ -1,5 +1,5 @@
-"""Feeding: start requests into the frontier, as there is room for them; first those of `start()`,
-then what sitemaps list.
+"""Feeding: start requests into the frontier, as there is room for them: those of `start()`, and
+beside them what sitemaps list.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ class Feed:
         fetcher: Fetcher,
         clock: Clock,
         announcer: Announcer,
+        max_depth: int | None = None,
     ) -> None:
         self._spider = spider
         self._sitemaps = sitemaps
@@ -55,6 +56,7 @@ class Feed:
         self._fetcher = fetcher
         self._clock = clock
         self._tell = announcer
+        self._max_depth = max_depth
         self._origins: set[str] = set()
         self._resumed = False
         self._repeats = 0
@@ -63,30 +65,45 @@ class Feed:
     def __repr__(self) -> str:
         return f"<Feed of {self._spider.name} {'resumed' if self._resumed else 'new'}>"
 
+    async def resume(self) -> None:
+        """Take up what earlier processes left; before all else. Raises JobError."""
+        self._restore()
+        self._frontier.leave_out(deepest=self._max_depth, allows=self._scope.allows)
+        await self._scheduler.resume()
+        for reason, count in self._frontier.left_out.items():
+            self._tell.dropped(f"{reason}, left in the job", count, "")
+
     async def run(self) -> None:
-        """File all start requests, each as soon as few enough are pending; until the crawl stops.
+        """File what start() gives, each as soon as few enough are pending; until the crawl stops.
 
         Raises what start() raises, UnknownCallback and JobError.
         """
-        self._restore()
-        await self._scheduler.resume()
         async with aclosing(starts(self._spider, self._run_blocking)) as requests:
             async for request in requests:
                 await self._submit(request)
                 await self._scheduler.room()
                 if self._scheduler.closed:
                     return
-        await self._run_sitemaps()
 
-    async def _run_sitemaps(self) -> None:
+    async def run_sitemaps(self) -> None:
+        """The same for what sitemaps list, and for the sitemaps. Raises JobError."""
+        self._know_start_urls()
         async with aclosing(self._sitemaps.requests()) as requests:
             async for request in requests:
-                # What a site lists is no word of the user's: it widens nothing.
+                # What a site lists is no word of the user's: it widens nothing, and may be a trap.
                 if not await self._file(request):
                     self._sitemaps.settled(request)
+                elif not self._sitemaps.takes(request):
+                    self._fetcher.add_listed(request.url)
                 await self._scheduler.room()
                 if self._scheduler.closed:
                     return
+
+    def _know_start_urls(self) -> None:
+        """What start() hasn't come to yet is in scope for sitemaps as well."""
+        if type(self._spider).start is Spider.start:
+            for url in self._spider.start_urls:
+                self._add_start(urls.normalize(url))
 
     def _restore(self) -> None:
         """What earlier processes learned from the start requests, before those come again; and
@@ -115,7 +132,9 @@ class Feed:
         filed = request.at_depth(0).filed_at(self._clock.now())
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
-        elif await self._scheduler.add([filed]):
+        elif refused := self._fetcher.reach.refusal(request.url, request.reach):
+            self._tell.dropped(refused.reason, 1, request.url)
+        elif not self._fetcher.is_landed(filed) and await self._scheduler.add([filed]):
             return True
         elif not self._resumed:
             self._tell.dropped("duplicate", 1, request.url)

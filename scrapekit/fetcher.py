@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from scrapekit import guard, retry
+from scrapekit.adaptive import Asked
 from scrapekit.budget import Account
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
@@ -31,12 +32,12 @@ class Listener(Protocol):
 
     def check(self, name: str, url: str, now: float) -> None: ...
 
-    def number(self, name: str) -> int: ...
+    def latest(self, name: str) -> Asked: ...
 
-    def answered(self, name: str, number: int, elapsed_s: float | None) -> None: ...
+    def answered(self, name: str, asked: Asked, elapsed_s: float | None) -> None: ...
 
     def overloaded(
-        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool
+        self, name: str, asked: Asked, now: float, what: str, *, spoke: bool, rests: bool
     ) -> None: ...
 
 
@@ -46,7 +47,8 @@ class Fetcher:
     `seen(url, session)` tells whether the crawl has filed a URL: a redirect there is a duplicate.
     `lag_s()` is how long, all in all, the event loop has kept others waiting so far. `traps` and
     `robots` are asked before a request is made, unless they are None. `conditions(request)` are
-    headers that ask whether a page is as it was: a 304 is an answer then.
+    headers that ask whether a page is as it was: a 304 is an answer then. `hold(origin, until)`
+    is told of each Retry-After.
     """
 
     def __init__(
@@ -58,31 +60,43 @@ class Fetcher:
         *,
         seen: Callable[[str, str], bool],
         listener: Listener,
+        hold: Callable[[str, float], None] = lambda _origin, _until: None,
         robots: RobotsBook | None = None,
         traps: Traps | None = None,
         lag_s: Callable[[], float] = lambda: 0.0,
         conditions: Callable[[Request], Mapping[str, str]] = lambda _: {},
     ) -> None:
-        self._reach = Reach(settings)
-        self._sender = Sender(Guarded(transport, self._reach), settings, clock)
+        self.reach = Reach(settings)
+        self._sender = Sender(Guarded(transport, self.reach), settings, clock)
         self._scope = scope
         self._settings = settings
         self._clock = clock
         self._seen = seen
         self._listener = listener
+        self._hold = hold
         self._robots = robots
         self._traps = traps
         self._lag_s = lag_s
         self._deadlines = Deadlines()
         self._conditions = conditions
+        self._listed: set[str] = set()
+        """URLs from sitemaps that wait: as many as there is room for."""
         self._claims: dict[_Name, _Name] = {}
         """Targets of redirects under way, and the URLs that were redirected there."""
         self._claimed: dict[_Name, list[_Name]] = {}
         """The same the other way round."""
+        self._landed: set[_Name] = set()
+        """Targets whose pages are with their callbacks."""
 
     def add_start(self, url: str) -> None:
-        """A start request's origin gets the credentials of the settings."""
+        """A start request's origin gets the credentials of the settings. It is no trap."""
         self._sender.add_start(url)
+        self._listed.discard(url)
+
+    def add_listed(self, url: str) -> None:
+        """A site lists that URL: it may be a trap, although nothing links there."""
+        if self._traps is not None:
+            self._listed.add(url)
 
     @property
     def cookies(self) -> Jars:
@@ -96,10 +110,10 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
-        if lease.hop is not None and self._is_filed(hop.request, lease.request):
+        if lease.hop is not None and self._is_filed(hop.request.url, lease.request):
             # By another page, while the redirect waited for its turn.
             raise Refused("duplicate", url=hop.request.url)
-        self._check(hop, is_new=lease.tries == 1 and lease.request.depth > 0)
+        self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
         response, elapsed_s = await self.ask(self._conditional(hop), account)
         lease.sent = response.cached != "hit"
@@ -134,11 +148,16 @@ class Fetcher:
         if request.url in passed and request.method == "GET" and not new_cookies:
             raise RedirectError(f"redirected in a circle by {request.url}", url=passed[0])
         request = request.at_depth(request.depth, self._after(hop, response))
-        return Hop(request, passed, elapsed_s, new_cookies)
+        now = self._clock.now()
+        rest_s = 0.0 if response.cached == "hit" else self._rest_s(response, now)
+        return Hop(request, passed, elapsed_s, new_cookies, now + rest_s if rest_s else 0.0)
+
+    def _rest_s(self, response: Response, now: float) -> float:
+        return retry.rest_s(response.headers, now, self._settings)
 
     def _after(self, hop: Hop, response: Response) -> int:
         """The reach of what a response leads to."""
-        return self._reach.after(response.url, response.address, hop.request.reach)
+        return self.reach.after(response.url, response.address, hop.request.reach)
 
     def _as_of(self, response: Response, request: Request, elapsed_s: float, hop: Hop) -> Response:
         return Response(
@@ -165,31 +184,51 @@ class Fetcher:
         """
         led_to.set(hop.request.reach)
         began, lost_s = self._clock.now(), self._lag_s()
-        number = self._listener.number(hop.origin)
+        asked = self._listener.latest(hop.origin)
         try:
             response = await self._in_time(hop, account)
         except SiteError as error:
-            self._note_trouble(hop.origin, number, retry.overload_sign(error))
+            self._note_trouble(hop.origin, asked, retry.overload_sign(error))
             raise
-        elapsed_s = self._clock.now() - began
+        now = self._clock.now()
+        elapsed_s = now - began
         if response.cached == "hit":
             return response, hop.elapsed_s + elapsed_s
+        if rest_s := self._rest_s(response, now):
+            self._hold(hop.origin, now + rest_s)
         if sign := retry.OVERLOAD_STATUSES.get(response.status):
             rests = "Retry-After" in response.headers
-            self._note_trouble(hop.origin, number, sign, spoke=True, rests=rests)
+            self._note_trouble(hop.origin, asked, sign, spoke=True, rests=rests)
         elif measured and response.status < 500:
             is_own = account.waited or self._lag_s() - lost_s > _OWN_SHARE * elapsed_s
-            self._listener.answered(hop.origin, number, None if is_own else elapsed_s)
+            self._listener.answered(hop.origin, asked, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
 
     def close(self) -> None:
         """Leave no timer behind, once nothing is fetched any more."""
         self._deadlines.close()
 
+    def landed(self, lease: Lease, response: Response) -> None:
+        """A page has come. Raises Refused if a redirect led there, and another page has filed it
+        meanwhile: it comes by itself then.
+        """
+        if not response.redirects:
+            return
+        if self._is_filed(response.url, lease.request):
+            raise Refused("duplicate", url=response.url)
+        if accepts(response.status, self._settings):
+            self._landed.add((lease.request.session, response.url))
+
+    def is_landed(self, request: Request) -> bool:
+        """Whether a redirect has led to that page, which is with its callback just now."""
+        is_plain = request.method == "GET" and request.unique
+        return bool(self._landed) and is_plain and _name(request) in self._landed
+
     def settled(self, lease: Lease) -> None:
         """The visit of a lease is over: its redirects are no longer under way."""
         for target in self._claimed.pop(_name(lease.request), ()):
             del self._claims[target]
+            self._landed.discard(target)
 
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -203,7 +242,7 @@ class Fetcher:
     def _note_trouble(
         self,
         origin: str,
-        number: int,
+        asked: Asked,
         sign: str | None,
         *,
         spoke: bool = False,
@@ -211,8 +250,16 @@ class Fetcher:
     ) -> None:
         if sign is not None:
             self._listener.overloaded(
-                origin, number, self._clock.now(), sign, spoke=spoke, rests=rests
+                origin, asked, self._clock.now(), sign, spoke=spoke, rests=rests
             )
+
+    def _is_led_to(self, request: Request) -> bool:
+        """Whether a site led there, not the author."""
+        if request.depth > 0:
+            return True
+        is_listed = request.url in self._listed
+        self._listed.discard(request.url)
+        return is_listed
 
     def _check(self, hop: Hop, *, is_new: bool) -> None:
         """`is_new`: it is a link that is tried for the first time; start requests are no traps.
@@ -228,10 +275,10 @@ class Fetcher:
         if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
 
-    def _is_filed(self, request: Request, first: Request) -> bool:
-        if request.url == first.url or first.method != "GET" or not first.unique:
+    def _is_filed(self, url: str, first: Request) -> bool:
+        if url == first.url or first.method != "GET" or not first.unique:
             return False
-        return self._seen(request.url, first.session)
+        return self._seen(url, first.session)
 
     def _check_duplicate(self, target: _Name, by: _Name) -> None:
         """A redirect to a page that is filed, or that another redirect leads to just now."""

@@ -6,14 +6,16 @@ from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
+from scrapekit import urls
 from scrapekit.announcer import Announcer
 from scrapekit.errors import ItemError
-from scrapekit.failure import Failure, failure
+from scrapekit.failure import During, Failure, failure
 from scrapekit.frontier.base import Lease, Outcome
 from scrapekit.guard import Scope
 from scrapekit.items import encode_json, type_name
 from scrapekit.messages import Request, Response
-from scrapekit.pipeline import Pipeline, Processed
+from scrapekit.pipeline import Pipeline
+from scrapekit.reach import Reach
 from scrapekit.settings import Settings
 
 _WHEN: Final = attrgetter("when")
@@ -28,6 +30,7 @@ class Outcomes:
         scope: Scope,
         pipeline: Pipeline,
         announcer: Announcer,
+        reach: Reach,
         *,
         unseen: Callable[[Sequence[Request]], Sequence[Request]],
         keep_items: bool = False,
@@ -36,6 +39,7 @@ class Outcomes:
         self._scope = scope
         self._pipeline = pipeline
         self._tell = announcer
+        self._reach = reach
         self._unseen = unseen
         self._keep_items = keep_items
         self.items = 0
@@ -57,7 +61,7 @@ class Outcomes:
         failed: Failure | None = None,
     ) -> Outcome:
         """The outcome of a visit, that `failed` or not. Waits for the pipeline."""
-        troubles = 0
+        troubles: list[Failure] = []
         requests: list[Request] = []
         items: list[Any] = []
         for result in results:
@@ -66,24 +70,21 @@ class Outcomes:
             else:
                 items.append(result)
         if items:
-            processed = await self._process(lease, items)
-            troubles = len(processed.errors)
-            items = self._within_limit(lease, processed.items)
+            items = self._within_limit(lease, await self._process(lease, items, troubles))
         aliases = (*response.redirects[1:], response.url) if response and response.redirects else ()
         last = lease.hop.request if lease.hop else lease.request
         reach = response.reach if response else last.reach
         if failed is not None and self._keep_items:
             # Or else it would pass for a duplicate of itself when it is put back.
             aliases = ()
-        lines = self._encode(lease, items) if self._keep_items else []
-        troubles += len(items) - len(lines) if self._keep_items else 0
+        lines = self._encode(lease, items, troubles) if self._keep_items else []
         requests = self._within_depth(lease, requests)
         new = self._unseen(requests)
         admitted = self._admit(lease, new, reach)
         duplicates = len(requests) - len(new)
         return Outcome(lease, admitted, items, aliases, lines, failed, troubles, duplicates)
 
-    def _encode(self, lease: Lease, items: list[Any]) -> list[bytes]:
+    def _encode(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[bytes]:
         """The items as lines of JSON; one that has no such form costs itself alone."""
         lines = []
         for item in items:
@@ -93,20 +94,22 @@ class Outcomes:
                 kind = type_name(item)
                 what = f"an item of type {kind} can't be kept in the job: {error}"
                 lost = ItemError(what, output="", item_type=kind)
-                name = lease.request.callback or "parse"
-                self._tell.failed(failure(lost, "export", request=lease.request, callback=name))
+                troubles.append(self._trouble(lease, lost, "export"))
         return lines
 
-    async def _process(self, lease: Lease, items: list[Any]) -> Processed:
-        """The items through the pipeline."""
-        request = lease.request
+    def _trouble(self, lease: Lease, error: Exception, during: During) -> Failure:
+        name = lease.request.callback or "parse"
+        trouble = failure(error, during, request=lease.request, callback=name)
+        self._tell.failed(trouble)
+        return trouble
+
+    async def _process(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[Any]:
+        """The items that come out of the pipeline."""
         processed = await self._pipeline.run(items)
         for _, reason in processed.dropped:
-            self._tell.items_dropped(request, reason, 1)
-        for _, error in processed.errors:
-            name = request.callback or "parse"
-            self._tell.failed(failure(error, "pipeline", request=request, callback=name))
-        return processed
+            self._tell.items_dropped(lease.request, reason, 1)
+        troubles += [self._trouble(lease, error, "pipeline") for _, error in processed.errors]
+        return processed.items
 
     def _within_limit(self, lease: Lease, items: list[Any]) -> list[Any]:
         limit = None if self._keep_items else self._settings.max_items
@@ -128,12 +131,33 @@ class Outcomes:
         if not requests:
             return requests
         depth = lease.request.depth + 1
-        allows = self._scope.allows
-        admitted = [request.at_depth(depth, reach) for request in requests if allows(request.url)]
+        refused = self._refused(requests, reach)
+        if refused:
+            self._tell_refused(requests, refused)
+            requests = [r for r in requests if urls.origin(r.url) not in refused]
+        admitted = [request.at_depth(depth, reach) for request in requests]
         if any(map(_WHEN, admitted)):
             now = self._tell.now()
             admitted = [request.filed_at(now) for request in admitted]
-        if len(admitted) < len(requests):
-            outside = next(request.url for request in requests if not allows(request.url))
-            self._tell.dropped("off-domain", len(requests) - len(admitted), outside)
         return admitted
+
+    def _refused(self, requests: Sequence[Request], reach: int) -> dict[str, str]:
+        """The origins that may not be asked, as far as their URLs tell, and why. What leads there
+        isn't filed: it would make a duplicate of the request of one who may ask.
+        """
+        refused = {}
+        for origin in {urls.origin(request.url) for request in requests}:
+            url = f"{origin}/"
+            if not self._scope.allows(url):
+                refused[origin] = "off-domain"
+            elif (refusal := self._reach.refusal(url, reach)) is not None:
+                refused[origin] = refusal.reason
+        return refused
+
+    def _tell_refused(self, requests: Sequence[Request], refused: dict[str, str]) -> None:
+        by_reason: dict[str, list[str]] = {}
+        for request in requests:
+            if reason := refused.get(urls.origin(request.url)):
+                by_reason.setdefault(reason, []).append(request.url)
+        for reason, found in by_reason.items():
+            self._tell.dropped(reason, len(found), found[0])

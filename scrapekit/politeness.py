@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from scrapekit.adaptive import Adaptive
+from scrapekit.adaptive import Adaptive, Asked
 from scrapekit.errors import OriginDown
 from scrapekit.limits import Limits, Rate
 from scrapekit.report import OriginLimit
@@ -35,6 +35,8 @@ class _Booking:
     limits: Limits
     entry: int = -1
     """The number of the valid heap entry; -1 for none."""
+    under_way: int = 0
+    """Requests of this crawl."""
     rank: tuple[float, int] = (_NOW, 0)
     """(date, -priority) of that entry. The date is not before the origin is free."""
 
@@ -58,7 +60,7 @@ class Politeness:
         self._origins = SharedLimits() if shared is None else shared
         self._is_shared = shared is not None
         self.freed = freed
-        """Called with an origin that was full, when another crawl has made room in it."""
+        """Called with an origin in which another crawl may have made room."""
         self._dice = dice
         self._bookings: dict[str, _Booking] = {}
         self._calendar: list[tuple[float, int, int, str]] = []
@@ -78,15 +80,19 @@ class Politeness:
         whoever reports the end of one of its requests.
         """
         booking, standing = self._booking(name), self._origins.meet(name)
+        if self._is_shared:
+            standing.share(self, booking.limits)
         if standing.in_flight >= standing.limit(booking.limits):
-            self._wait_for_room(name, standing)
+            self._wait_for_others(name, standing)
             return False
-        date = max(due, standing.free_at)
+        date = max(due, standing.free_at(booking.limits))
         if date <= now:
             date = _NOW
         if booking.entry >= 0 and booking.rank <= (date, -priority):
             return False
         self._enter(name, booking, date, priority)
+        if date != _NOW:
+            self._wait_for_others(name, standing)
         return date == _NOW
 
     def pick(self, now: float) -> str | None:
@@ -100,8 +106,8 @@ class Politeness:
             booking.entry = -1
             standing = self._origins.meet(name)
             if standing.in_flight >= standing.limit(booking.limits):
-                self._wait_for_room(name, standing)
-            elif (date := standing.free_at) > now:
+                self._wait_for_others(name, standing)
+            elif (date := standing.free_at(booking.limits)) > now:
                 self._enter(name, booking, date, -negative)
             else:
                 return name
@@ -131,6 +137,7 @@ class Politeness:
         booking, standing = self._booking(name), self._origins.meet(name)
         if booking.limits.adaptive and standing.law is None:
             standing.law = Adaptive.under(booking.limits.concurrency)
+        booking.under_way += 1
         standing.start(booking.limits, now, self._dice() if booking.limits.delay_jitter else 0.0)
         self._move(name, standing)
 
@@ -142,20 +149,31 @@ class Politeness:
         """A request to the origin has ended. Forgets the origin if nothing is left to know."""
         standing = self._origins.meet(name)
         standing.in_flight -= 1
-        if standing.blocked:
+        booking = self._bookings[name]
+        booking.under_way -= 1
+        idle = booking.entry < 0 and not booking.under_way
+        if self._is_shared:
+            if idle:
+                standing.leave(self)
             standing.blocked.pop(self, None)
-            blocked, standing.blocked = standing.blocked, {}
-            for tell in blocked.values():
-                tell()
-        idle = standing.in_flight == 0 and self._bookings[name].entry < 0
+            standing.tell_others()
         if idle and self._origins.forget(name, now):
             del self._bookings[name]
 
-    def number(self, name: str) -> int:
-        """That of the latest request to the origin."""
-        return self._origins.meet(name).turns
+    def leave(self) -> None:
+        """The crawl is over: what it asked of origins holds for no other crawl any more."""
+        if self._is_shared:
+            for name in self._bookings:
+                if (standing := self._origins.get(name)) is not None:
+                    standing.leave(self)
+                    standing.tell_others()
 
-    def answered(self, name: str, number: int, elapsed_s: float | None) -> None:
+    def latest(self, name: str) -> Asked:
+        """The latest request to the origin."""
+        standing = self._origins.meet(name)
+        return Asked(standing.turns, standing.in_flight)
+
+    def answered(self, name: str, asked: Asked, elapsed_s: float | None) -> None:
         """The origin answered a request, which isn't finished yet, after `elapsed_s`; None if
         something else than the origin may have taken the time.
         """
@@ -163,17 +181,17 @@ class Politeness:
         if standing.law is not None and limits.adaptive:
             busy = standing.in_flight >= standing.limit(limits)
             standing.law.answered(
-                number, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
+                asked, elapsed_s, standing.turns, ceiling=limits.concurrency, busy=busy
             )
 
     def overloaded(
-        self, name: str, number: int, now: float, what: str, *, spoke: bool, rests: bool = False
+        self, name: str, asked: Asked, now: float, what: str, *, spoke: bool, rests: bool = False
     ) -> None:
         """The origin refused a request, or didn't answer it; see `Adaptive.overloaded`."""
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
-        standing.law.overloaded(number, standing.turns, what, spoke=spoke, rests=rests)
+        standing.law.overloaded(asked, standing.turns, what, spoke=spoke, rests=rests)
         standing.note_overload(now)
         self._move(name, standing)
 
@@ -213,7 +231,7 @@ class Politeness:
         """What there is to remember of each origin, as plain values."""
         for name, standing in self._origins.items():
             if not standing.is_plain(now):
-                yield _state(name, standing)
+                yield _state(name, standing, self._booking(name).limits)
 
     def restore(self, state: OriginState) -> None:
         """Take back what `states()` gave, maybe in another process."""
@@ -226,7 +244,7 @@ class Politeness:
             booking = self._bookings[name] = _Booking(self._limits(name))
         return booking
 
-    def _wait_for_room(self, name: str, standing: Standing) -> None:
+    def _wait_for_others(self, name: str, standing: Standing) -> None:
         if self._is_shared:
             standing.blocked[self] = partial(self.freed, name)
 
@@ -234,7 +252,7 @@ class Politeness:
         """Put off an origin that is booked for an earlier date than it is free."""
         booking = self._booking(name)
         booked_for, negative = booking.rank
-        date = standing.free_at
+        date = standing.free_at(booking.limits)
         if booking.entry >= 0 and booked_for < date:
             self._enter(name, booking, date, -negative)
 
@@ -252,11 +270,11 @@ class Politeness:
         return booking if booking is not None and booking.entry == entry else None
 
 
-def _state(name: str, standing: Standing) -> OriginState:
+def _state(name: str, standing: Standing, limits: Limits) -> OriginState:
     law, window = standing.law, standing.site_window
     return OriginState(
         origin=name,
-        held_until=max(0.0, standing.free_at),
+        held_until=max(0.0, standing.free_at(limits)),
         delay_s=standing.site_delay_s,
         rate=(window.rate.requests, window.rate.per_s) if window else None,
         limit=law.value if law else None,

@@ -30,6 +30,9 @@ PORT: Final = "port"
 """The reasons of Refused."""
 
 
+_MOST_VERDICTS: Final = 100_000
+
+
 class Asking(NamedTuple):
     """For which request a connection is made."""
 
@@ -56,6 +59,8 @@ class Reach:
         self.off = settings.guard == "off"
         self._public_only = settings.guard == "public-only"
         self._ports = frozenset(settings.guard_ports)
+        self._verdicts: dict[tuple[str, int], Refused | None] = {}
+        """By origin and reach."""
 
     def __repr__(self) -> str:
         return f"<Reach {'off' if self.off else 'public' if self._public_only else 'local'}>"
@@ -69,6 +74,26 @@ class Reach:
             self._check(verdict, reach, url)
         if self._public_only and urls.port(url) not in self._ports:
             raise Refused(PORT, url=url, detail=f"{urls.port(url)} is none of guard_ports")
+
+    def refusal(self, url: str, reach: int) -> Refused | None:
+        """Why a canonical URL may not be asked for, if so, and as far as it tells. Quick for many
+        URLs of few origins.
+        """
+        if self.off or (reach == Space.LOOPBACK and not self._public_only):
+            return None
+        key = urls.origin(url), reach
+        if key not in self._verdicts:
+            if len(self._verdicts) >= _MOST_VERDICTS:
+                self._verdicts.clear()
+            self._verdicts[key] = self._refusal(url, reach)
+        return self._verdicts[key]
+
+    def _refusal(self, url: str, reach: int) -> Refused | None:
+        try:
+            self.check_url(url, reach)
+        except Refused as refused:
+            return refused
+        return None
 
     def check_address(self, address: str, asked: Asking) -> None:
         """Raise Refused for an IP address that may not be dialled, or talked to again."""

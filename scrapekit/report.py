@@ -133,6 +133,9 @@ class Report(msgspec.Struct, kw_only=True):
     bytes: int = 0
     """The bodies' size, decoded."""
     retries: int = 0
+    unfinished: int = 0
+    """Requests that wait or are under way; in the end, those that nothing has become of, because
+    the crawl ended before its time. With a job, the next run has them."""
     anomalies: dict[str, int] = {}
     """Responses that were used though something is odd about them, by `Response.anomalies`."""
     dropped: dict[str, int] = {}
@@ -224,6 +227,8 @@ def _origin_lines(origins: list[OriginLimit]) -> Iterator[str]:
 
 
 def _fetch_lines(report: Report) -> Iterator[str]:
+    if report.unfinished and report.job is None:
+        yield f"  left       {_count(report.unfinished, 'request')} not done"
     if report.statuses:
         statuses = _tally(report.statuses)
         yield f"  responses  {statuses}; {_size(report.bytes)}, {_count(report.retries, 'retry')}"

@@ -7,20 +7,15 @@ import random
 from scrapekit import retry, urls
 from scrapekit.announcer import Announcer
 from scrapekit.clock import Clock
-from scrapekit.fetcher import bad_status
 from scrapekit.messages import Request, Response
 from scrapekit.retry import RetryBudget
-from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
 
 
 class Retries:
-    """Decides for one crawl, tells observers, and lets origins rest that ask for it."""
+    """Decides for one crawl, and tells observers."""
 
-    def __init__(
-        self, scheduler: Scheduler, settings: Settings, clock: Clock, announcer: Announcer
-    ) -> None:
-        self._scheduler = scheduler
+    def __init__(self, settings: Settings, clock: Clock, announcer: Announcer) -> None:
         self._settings = settings
         self._clock = clock
         self._tell = announcer
@@ -30,12 +25,8 @@ class Retries:
         return f"<Retries {self._budget!r}>"
 
     def at(self, request: Request, tries: int, origin: str, error: Exception) -> float | None:
-        """When to make a request again that failed at an origin; None to give it up.
-
-        Until the date of a Retry-After nothing at all goes to the origin.
-        """
+        """When to make a request again that failed at an origin; None to give it up."""
         now = self._clock.now()
-        self._heed(origin, error, now)
         due = retry.decide(
             error,
             method=request.method,
@@ -50,16 +41,8 @@ class Retries:
         return due
 
     def came(self, response: Response) -> None:
-        """A page came, which makes its origin worth more retries. One that is accepted though its
-        status says that the site is overloaded may have a Retry-After as well.
+        """A page came, which makes its origin worth more retries; not one that is accepted though
+        its status says that the site is overloaded.
         """
-        origin = urls.origin(response.url)
-        if response.status in retry.OVERLOAD_STATUSES:
-            self._heed(origin, bad_status(response), self._clock.now())
-        else:
-            self._budget.came(origin)
-
-    def _heed(self, origin: str, error: Exception, now: float) -> None:
-        wished_s = retry.wished_delay_s(error, now)
-        if wished_s:
-            self._scheduler.hold(origin, now + min(wished_s, self._settings.max_retry_delay_s))
+        if response.status not in retry.OVERLOAD_STATUSES:
+            self._budget.came(urls.origin(response.url))

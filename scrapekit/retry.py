@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -113,6 +113,18 @@ class RetryBudget:
         left = self._left.get(origin)
         if left is not None:
             self._left[origin] = min(self.MOST, left + self.PER_PAGE)
+
+
+def rest_s(headers: Mapping[str, str], now: float, settings: Settings) -> float:
+    """The seconds for which an answer asks that nothing more is asked, at most
+    `max_retry_delay_s`; 0 if it doesn't.
+
+    RFC 9110, 10.2.3 lets any answer ask for that, and names 503 and redirects; RFC 6585 adds 429.
+    So the status doesn't matter: a site that takes the trouble to say it means it.
+    """
+    value = headers.get("Retry-After")
+    wished_s = parse_retry_after(value, now) if value else None
+    return min(wished_s or 0.0, settings.max_retry_delay_s)
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

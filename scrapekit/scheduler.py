@@ -69,7 +69,7 @@ class Scheduler:
         self._skipped: set[str] = set()
         """Origins whose turn came while no page was left to hand out."""
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._room: asyncio.Future[None] | None = None
+        self._room: list[asyncio.Future[None]] = []
         self._timer: Timer | None = None
         self._timer_at = float("inf")
         self._starts_open = True
@@ -123,7 +123,7 @@ class Scheduler:
     async def commit(self, outcome: Outcome, *, is_page: bool = True) -> Sequence[Request]:
         """Settle a lease with its outcome; returns the requests that are new.
 
-        Unless it `is_page`, because nothing could or might be fetched, it doesn't count towards
+        Unless it `is_page`, because nothing went to a callback, it doesn't count towards
         `max_pages`.
         """
         new = await self._frontier.commit(outcome)
@@ -195,8 +195,9 @@ class Scheduler:
         """
         await asyncio.sleep(0)
         while self._frontier.pending >= self._backlog and not self.closed:
-            self._room = asyncio.get_running_loop().create_future()
-            await self._room
+            room = asyncio.get_running_loop().create_future()
+            self._room.append(room)
+            await room
 
     def starts_finished(self) -> None:
         """No more start requests will come."""
@@ -261,15 +262,16 @@ class Scheduler:
 
     def _take(self, origin: str, now: float) -> Lease | Errand | None:
         """What goes to an origin: what its pages wait for, what was begun, what is new."""
-        if (errand := self._begun.errand(origin)) is not None or self._begun.asks(origin):
+        errand = self._begun.errand(origin, now)
+        if errand is not None or self._begun.asks(origin):
             return errand
-        if self.out_of_pages and not self._begun.has_hop(origin):
+        if self.out_of_pages and not self._begun.has_hop(origin, now):
             self._skipped.add(origin)
             return None
         reach = self._reaches.get(origin, _PUBLIC)
         if self._unknown is not None and self._unknown(origin, reach):
             return self._begun.ask(origin, reach)
-        return self._begun.hop(origin) or self._lease(origin, now)
+        return self._begun.hop(origin, now) or self._lease(origin, now)
 
     def _note_reach(self, requests: Iterable[Request]) -> None:
         """A robots.txt is fetched for whichever of its origin's pages may lead furthest."""
@@ -289,10 +291,13 @@ class Scheduler:
 
     def _head(self, origin: str, now: float) -> Head | None:
         """What `_take` would take."""
-        head = self._begun.head(origin, now)
-        if head is not None or origin in self._skipped or self._begun.asks(origin):
-            return head
-        return self._frontier.head(origin, now)
+        begun = self._begun.head(origin, now)
+        if (begun is not None and begun.due <= now) or self._begun.asks(origin):
+            return begun
+        new = None if origin in self._skipped else self._frontier.head(origin, now)
+        if begun is None or new is None:
+            return begun or new
+        return new if new.due <= begun.due else begun
 
     def _book(self, origins: Iterable[str]) -> None:
         """Tell politeness what origins have next; wake someone for each that may go, now or
@@ -358,11 +363,11 @@ class Scheduler:
         self._make_room()
 
     def _make_room(self) -> None:
-        room = self._room
-        if room is not None and (self.closed or self._frontier.pending < self._backlog):
-            self._room = None
-            if not room.done():
-                room.set_result(None)
+        if self._room and (self.closed or self._frontier.pending < self._backlog):
+            waiting, self._room = self._room, []
+            for room in waiting:
+                if not room.done():
+                    room.set_result(None)
 
     def _set_timer(self) -> None:
         date = self._politeness.next_date()

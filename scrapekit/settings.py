@@ -234,7 +234,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Count, Meta(description="Longest URL that is fetched, in characters.")
     ] = 2_000
     max_pages: Annotated[
-        _Count | None, Meta(description="The crawl stops after this many pages.")
+        _Count | None,
+        Meta(description="The crawl stops after this many pages that went to callbacks."),
     ] = None
     max_items: Annotated[
         _Count | None, Meta(description="The crawl stops after this many items.")

@@ -13,14 +13,14 @@ from collections.abc import AsyncGenerator, Callable, Iterator
 from datetime import UTC, date, datetime
 from typing import Final
 
-from scrapekit import urls
+from scrapekit import sitemaps, urls
 from scrapekit.errors import InvalidURL, SitemapError, SpiderError
 from scrapekit.messages import Request, Response, callback_name
 from scrapekit.sitemaps import Entry, Sitemap, earliest
 from scrapekit.spider import Spider
 
-SITEMAP: Final = "scrapekit:sitemap"
-"""The callback of requests for sitemaps. No spider has it: such a page comes here instead."""
+SITEMAP: Final = sitemaps.CALLBACK
+"""No spider has it: such a page comes here instead."""
 
 _AHEAD: Final = 4
 """Sitemaps requested or waiting to be read: what bounds the bytes held."""

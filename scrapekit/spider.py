@@ -80,7 +80,8 @@ class Spider:
     start_urls: Sequence[str] = ()
     sitemap_urls: Sequence[str] = ()
     """Sitemaps, sitemap indexes, RSS or Atom feeds, lists of URLs, also as .gz; of a robots.txt
-    its `Sitemap:` lines. What they list is requested after the start requests, as there is room."""
+    its `Sitemap:` lines. What they list is requested beside the start requests, as there is
+    room."""
     sitemap_rules: Sequence[tuple[str, Any]] = ()
     """Pairs of a regular expression and a callback: the first that is found in a URL of a sitemap
     says who gets the page; a URL without any is left out. No rules: all go to `parse`."""

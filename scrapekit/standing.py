@@ -66,6 +66,10 @@ class Window:
         full = len(self.starts) == self.rate.requests
         return self.starts[0] + self.rate.per_s if full else NEVER
 
+    def is_empty(self, now: float) -> bool:
+        """Whether none of the starts counts any more."""
+        return not self.starts or self.starts[-1] + self.rate.per_s <= now
+
 
 @dataclass(slots=True)
 class Standing:
@@ -86,30 +90,70 @@ class Standing:
     """Until then, what is for it is given up rather than fetched."""
     site_delay_s: float = 0.0
     site_window: Window | None = None
-    own_window: Window | None = None
+    own_windows: dict[Rate, Window] | None = None
+    """By what settings allow."""
     law: Adaptive | None = None
     before: tuple[float, float] = (NEVER, NEVER)
     """`started_at` and `paced_until` before the last request."""
+    drawn: float = 0.0
+    """By how much its delay was jittered, from 0 to 1."""
+    sharers: dict[object, Limits] | None = None
+    """The crawls that have something to do with it, if several may; the strictest of their limits
+    hold for all.
+    """
     blocked: dict[object, Callable[[], None]] = field(default_factory=dict)
-    """Which other crawls are to be told when there is room."""
+    """Which other crawls wait, and how they are told that something has changed."""
 
-    @property
-    def free_at(self) -> float:
+    def free_at(self, limits: Limits) -> float:
         """No request before this date."""
         date = max(self.paced_until, self.held_until)
-        if self.own_window is not None:
-            date = max(date, self.own_window.free_at())
         if self.site_window is not None:
             date = max(date, self.site_window.free_at())
+        if self.own_windows:
+            rates = {each.rate for each in self._all(limits)}
+            windows = (window for rate, window in self.own_windows.items() if rate in rates)
+            date = max(date, *(window.free_at() for window in windows), NEVER)
+        # What is given up needs no pause.
+        if self.sharers and self.started_at >= self.down_until:
+            pauses = (each.pause_s(0.0, self.drawn) for each in self.sharers.values())
+            date = max(date, self.started_at + max(pauses))
         return date
 
     def limit(self, limits: Limits) -> int:
         """How many requests at a time. A site that asks for a delay gets one."""
         if self.site_delay_s:
             return 1
+        if self.sharers:
+            return min(self._limit(each) for each in self._all(limits))
+        return self._limit(limits)
+
+    def _limit(self, limits: Limits) -> int:
         if self.law is None or not limits.adaptive:
             return limits.concurrency
         return min(limits.concurrency, self.law.limit)
+
+    def _all(self, limits: Limits) -> tuple[Limits, ...]:
+        return (limits, *self.sharers.values()) if self.sharers else (limits,)
+
+    def share(self, crawl: object, limits: Limits) -> None:
+        """That crawl has something to do with the origin."""
+        if self.sharers is None:
+            self.sharers = {}
+        self.sharers[crawl] = limits
+        if limits.rate is not None:
+            self._meet_rate(limits.rate)
+
+    def leave(self, crawl: object) -> None:
+        """It has nothing to do with it any more."""
+        self.blocked.pop(crawl, None)
+        if self.sharers is not None:
+            self.sharers.pop(crawl, None)
+
+    def tell_others(self) -> None:
+        """There may be room, or an earlier date: tell those that wait."""
+        blocked, self.blocked = self.blocked, {}
+        for tell in blocked.values():
+            tell()
 
     def start(self, limits: Limits, now: float, random: float) -> None:
         """A request goes."""
@@ -117,15 +161,23 @@ class Standing:
         self.turns += 1
         self.requests += 1
         self.before = self.started_at, self.paced_until
-        self.started_at = now
+        self.started_at, self.drawn = now, random
         # What is given up needs no pause, but will be taken back.
         pause_s = 0.0 if self.down_until > now else self._pause_s(limits, random)
         self.paced_until = max(self.paced_until, now + pause_s)
-        if limits.rate is not None and self.own_window is None:
-            self.own_window = Window.of(limits.rate)
-        for window in (self.own_window, self.site_window):
-            if window is not None:
-                window.starts.append(now)
+        if limits.rate is not None:
+            self._meet_rate(limits.rate)
+        for window in self._windows():
+            window.starts.append(now)
+
+    def _meet_rate(self, rate: Rate) -> None:
+        windows = self.own_windows = self.own_windows or {}
+        if rate not in windows:
+            windows[rate] = Window.of(rate)
+
+    def _windows(self) -> list[Window]:
+        windows = list(self.own_windows.values()) if self.own_windows else []
+        return windows if self.site_window is None else [*windows, self.site_window]
 
     def _pause_s(self, limits: Limits, random: float) -> float:
         pause_s = limits.pause_s(self.site_delay_s, random)
@@ -139,8 +191,8 @@ class Standing:
         if self.started_at != now:
             return
         self.started_at, self.paced_until = self.before
-        for window in (self.own_window, self.site_window):
-            if window is not None and window.starts:
+        for window in self._windows():
+            if window.starts:
                 window.starts.pop()
 
     def note_overload(self, now: float) -> None:
@@ -156,7 +208,11 @@ class Standing:
         """Whether there is nothing to remember of an idle origin."""
         law = self.law
         lowered = law is not None and law.knee < float("inf")
-        return not (lowered or self.site_delay_s or self.site_window or self.free_at > now)
+        if lowered or self.site_delay_s or self.site_window:
+            return False
+        if max(self.paced_until, self.held_until) > now:
+            return False
+        return all(window.is_empty(now) for window in self._windows())
 
 
 def limit_of(name: str, limits: Limits, standing: Standing) -> OriginLimit:
@@ -177,8 +233,9 @@ def limit_of(name: str, limits: Limits, standing: Standing) -> OriginLimit:
 class SharedLimits:
     """Origins whose limits several crawls respect together: `crawl(shared_limits=...)`.
 
-    The crawls have to run on the same event loop. Each one's own settings say how much it may
-    ask for; what the others have under way, and the dates, count as if it were its own.
+    The crawls have to run on the same event loop. What one of them has under way, and its dates,
+    count for all; where their settings differ, the strictest hold for all that have something to
+    do with an origin at that time.
     """
 
     def __init__(self) -> None:
@@ -212,7 +269,8 @@ class SharedLimits:
         if len(self._origins) <= _KEPT:
             return False
         standing = self._origins[name]
-        if standing.in_flight or standing.blocked or not standing.is_plain(now):
+        is_in_use = standing.in_flight or standing.blocked or standing.sharers
+        if is_in_use or not standing.is_plain(now):
             return False
         del self._origins[name]
         return True

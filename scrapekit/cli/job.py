@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from scrapekit.cli import exits
 
 if TYPE_CHECKING:
-    from scrapekit.jobs import FailedRequest, State
+    from scrapekit.jobs import FailedRequest, Lost, State
 
 _HELP = "show what a job has done, what it waits for, and what failed"
 
@@ -23,7 +23,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="what `crawl --job DIR` was given")
     parser.add_argument(
-        "--failed", action="store_true", help="list the requests that were given up, and why"
+        "--failed",
+        action="store_true",
+        help="list the requests that were given up and the items that were lost, and why",
     )
     parser.add_argument("--json", action="store_true", help="as JSON; with --failed, as JSON Lines")
     parser.set_defaults(run=run)
@@ -31,11 +33,14 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the job. Raises UsageError if there is none."""
-    from scrapekit.jobs import failed_requests, state
+    from scrapekit.jobs import failed_requests, lost_items, state
 
     if arguments.failed:
+        show = _to_json if arguments.json else _told
         for request in failed_requests(arguments.folder):
-            _print(_to_json(request) if arguments.json else _told(request))
+            _print(show(request))
+        for lost in lost_items(arguments.folder):
+            _print(show(lost))
     else:
         found = state(arguments.folder)
         _print(_to_json(found) if arguments.json else _summary(found))
@@ -46,7 +51,7 @@ def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _to_json(value: State | FailedRequest) -> str:
+def _to_json(value: State | FailedRequest | Lost) -> str:
     import msgspec
 
     return msgspec.json.encode(value).decode()
@@ -58,10 +63,18 @@ def _summary(state: State) -> str:
     lines = [
         f"{state.spider}: {counts}, {state.items:,} items",
         *(f"  failed     {count:,} x {reason}" for reason, count in state.failed.items()),
+        *_lost(state),
         f"  last run   {_run(state)}",
         f"  runs       {state.runs:,}, the first on {_date(state.first_started)}",
     ]
     return "\n".join(lines)
+
+
+def _lost(state: State) -> list[str]:
+    if not state.lost:
+        return []
+    items = "1 item" if state.lost == 1 else f"{state.lost:,} items"
+    return [f"  lost       {items}, by errors of stages and outputs; --failed shows which"]
 
 
 def _run(state: State) -> str:
@@ -76,14 +89,18 @@ def _date(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
-def _told(request: FailedRequest) -> str:
+def _told(request: FailedRequest | Lost) -> str:
+    from scrapekit.jobs import Lost
     from scrapekit.report import printable
 
-    tries = "1 try" if request.tries == 1 else f"{request.tries} tries"
+    if isinstance(request, Lost):
+        tries = "cost an item"
+    else:
+        tries = "1 try" if request.tries == 1 else f"{request.tries} tries"
     where = f" at {request.where}" if request.where else ""
     callback = f" in {request.callback}" if request.callback else ""
     lines = [
-        printable(request.url),
+        printable(request.url or "(an output)"),
         f"  {request.reason} ({request.during}{callback}{where}), {tries}, {_date(request.at)}",
         f"  {printable(request.message)}",
         *(f"  {printable(line)}" for line in request.traceback.splitlines()),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
@@ -25,6 +25,8 @@ class Hop(NamedTuple):
     """Seconds spent on those, waits between them left out."""
     new_cookies: bool = False
     """Whether any of them has set a cookie that is kept."""
+    due: float = 0.0
+    """Not before that date: the redirect's own Retry-After."""
 
     @property
     def origin(self) -> str:
@@ -74,8 +76,8 @@ class Outcome:
     """
     failure: Failure | None = None
     """Why the request was given up, if it was."""
-    troubles: int = 0
-    """Errors of user code that cost items, not the page."""
+    troubles: Sequence[Failure] = ()
+    """What cost items, not the page: errors of stages, and items that have no JSON form."""
     duplicates: int = 0
     """Requests that were left out, because the frontier had seen them."""
     page: Page | None = None
@@ -109,6 +111,15 @@ class Frontier(Protocol):
         """The origins with requests that were pending when it was opened; found as they are
         asked for.
         """
+
+    def leave_out(self, *, deepest: int | None, allows: Callable[[str], bool]) -> None:
+        """Before `origins` are asked for: what was pending, and is deeper than that or at an origin
+        that `allows` refuses, isn't handed out by this process, and stays for a later one.
+        """
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        """How many requests were left out, by reason: "depth", "off-domain"."""
 
     def check(self, request: Request) -> None:
         """Raises UsageError if the request holds what can't be kept."""

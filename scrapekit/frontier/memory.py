@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scrapekit import urls
@@ -51,6 +51,13 @@ class MemoryFrontier:
 
     def origins(self) -> Iterator[str]:
         return iter(())
+
+    def leave_out(self, *, deepest: int | None, allows: Callable[[str], bool]) -> None:
+        """Nothing was pending."""
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        return {}
 
     def check(self, request: Request) -> None:
         """Anything will do: it is never written anywhere."""

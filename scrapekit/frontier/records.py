@@ -50,6 +50,34 @@ class Record(msgspec.Struct, omit_defaults=True):
     """The reach."""
 
 
+class Lost(msgspec.Struct, kw_only=True):
+    """An item that an error of a stage or output cost, though its page was done."""
+
+    url: str
+    reason: str
+    during: str
+    callback: str | None
+    where: str
+    message: str
+    traceback: str
+    at: float
+    """When, in seconds since the epoch."""
+
+
+def lost(failure: Failure, at: float) -> Lost:
+    """The record of what cost an item."""
+    return Lost(
+        url=failure.url,
+        reason=_text(error_name(failure.error)),
+        during=failure.during,
+        callback=failure.callback,
+        where=_text(failure.where),
+        message=_text(failure.message),
+        traceback=_text(failure.traceback),
+        at=at,
+    )
+
+
 def record(request: Request) -> Record:
     """The record of a request that `check` lets pass."""
     if is_plain(request):

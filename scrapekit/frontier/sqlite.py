@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from scrapekit import urls
 from scrapekit.cutting import seen_through
 from scrapekit.errors import JobError
+from scrapekit.failure import Failure
 from scrapekit.frontier import folder as folders
 from scrapekit.frontier import records
 from scrapekit.frontier.base import Head, Lease, Outcome
@@ -37,6 +40,12 @@ _UNSAVED_ROWS: Final = 10_000
 
 JOB: Final = "job"
 """The kind of the notes on the job as a whole."""
+
+LOST: Final = "lost"
+"""The kind of the notes on items that were lost."""
+
+_LOST_KEPT: Final = 100
+"""So many are noted; the others are counted."""
 
 COUNTS: Final = ("pending", "done", "items", "troubles")
 """The notes of that kind that count: what waits, pages done, their items, and errors of user code
@@ -84,6 +93,8 @@ class SqliteFrontier:
         self._pages = 0
         self._leased = 0
         self._waiting = 0
+        self._allows: Callable[[str], bool] = lambda _url: True
+        self._left_out: Counter[str] = Counter()
         self._held: set[int] = set()
         self._notes: dict[tuple[str, str], str | None] = {}
 
@@ -119,8 +130,28 @@ class SqliteFrontier:
     def leased(self) -> int:
         return self._leased
 
+    def leave_out(self, *, deepest: int | None, allows: Callable[[str], bool]) -> None:
+        self._allows = allows
+        if deepest is not None:
+            self._leave("depth", self.store.leave_deeper_than(deepest))
+
+    @property
+    def left_out(self) -> Mapping[str, int]:
+        return self._left_out
+
+    def _leave(self, reason: str, count: int) -> None:
+        if count:
+            self._left_out[reason] += count
+            self.counts["pending"] -= count
+
     def origins(self) -> Iterator[str]:
-        return self._windows.origins()
+        return self._windows.origins(self._is_allowed)
+
+    def _is_allowed(self, origin: str, key: int) -> bool:
+        if self._allows(f"{origin}/"):
+            return True
+        self._leave("off-domain", self.store.count(key))
+        return False
 
     def check(self, request: Request) -> None:
         records.check(request)
@@ -182,7 +213,7 @@ class SqliteFrontier:
         if outcome.page is not None:
             outcome.page.p = self._pages if outcome.lines else 0
             self.remember(PAGE, identity(lease.request), encode(outcome.page))
-        self.counts["troubles"] += outcome.troubles
+        self.lose(outcome.troubles)
         if outcome.failure is None:
             self.counts["done"] += 1
         else:
@@ -196,6 +227,15 @@ class SqliteFrontier:
             self._waiting -= 1
             self._leased -= 1
         return new
+
+    def lose(self, troubles: Iterable[Failure]) -> None:
+        """Count items that were lost, and note why; belongs to the next commit."""
+        for trouble in troubles:
+            item = records.lost(trouble, self._now())
+            number = self.counts["troubles"]
+            self.counts["troubles"] += 1
+            if number < _LOST_KEPT:
+                self.remember(LOST, f"{number:03}", msgspec.json.encode(item).decode())
 
     async def keep(self, lines: Sequence[bytes]) -> None:
         committer = self._working()
@@ -213,6 +253,13 @@ class SqliteFrontier:
         self._leased -= 1
         committer.group.done.append(_number(lease))
         committer.plan()
+
+    def drop(self, callback: str) -> None:
+        """Forget the requests of earlier processes that wait for a callback. Before `origins`."""
+        numbers = self.store.waiting_for(callback)
+        self._held.update(numbers)
+        self.counts["pending"] -= len(numbers)
+        self._committing.group.done.extend(numbers)
 
     async def flush(self) -> None:
         """Wait until all that was told is kept. Raises JobError."""
@@ -319,7 +366,7 @@ class SqliteFrontier:
 
     def _count_notes(self) -> dict[tuple[str, str], str]:
         # Leased requests have their rows until they are settled.
-        rows = self.pending + self._leased - self._waiting
+        rows = self.pending + self._leased - self._waiting + self._left_out.total()
         notes = {(JOB, name): str(self.counts[name]) for name in COUNTS}
         return notes | {(JOB, "pending"): str(rows)}
 

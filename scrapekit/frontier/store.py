@@ -77,11 +77,13 @@ _LOAD: Final = """
 SELECT '[' || group_concat(json_array({order}, number, due, tries, json(request))) || ']' FROM (
   SELECT * FROM (SELECT * FROM pending
     WHERE {which} AND origin = :origin AND {order} = :first AND number > :number
+      AND (:deepest IS NULL OR coalesce(request->>'d', 0) <= :deepest)
       AND number NOT IN (SELECT value FROM json_each(:held))
     ORDER BY number LIMIT :limit)
   UNION ALL
   SELECT * FROM (SELECT * FROM pending
     WHERE {which} AND origin = :origin AND {order} > :first
+      AND (:deepest IS NULL OR coalesce(request->>'d', 0) <= :deepest)
       AND number NOT IN (SELECT value FROM json_each(:held))
     ORDER BY {order}, number LIMIT :limit)
   LIMIT :limit)
@@ -136,6 +138,7 @@ class Store:
             self._writing.close()
             raise
         self._inode = path.stat().st_ino
+        self._deepest: int | None = None
 
     def __repr__(self) -> str:
         return f"<Store {self.path}>"
@@ -190,10 +193,36 @@ class Store:
         )
         return origin, url
 
+    def leave_deeper_than(self, deepest: int) -> int:
+        """Load no requests from now on that are deeper; how many that leaves. Reads all that is
+        pending.
+        """
+        sql = "SELECT count(*) FROM pending WHERE coalesce(request->>'d', 0) > ?"
+        count = int(self._ask(sql, (deepest,)))
+        self._deepest = deepest if count else None
+        return count
+
+    def count(self, origin: int) -> int:
+        """The pending requests of an origin that are loaded if it is asked for."""
+        sql = (
+            "SELECT count(*) FROM pending WHERE origin = :origin AND {which}"
+            " AND (:deepest IS NULL OR coalesce(request->>'d', 0) <= :deepest)"
+        )
+        values = {"origin": origin, "deepest": self._deepest}
+        # One for each index.
+        return sum(
+            int(self._ask(sql.format(which=which), values)) for which in ("due = 0", "due > 0")
+        )
+
     def waits_for(self, callback: str) -> int:
         """How many pending requests name a callback. Reads all that is pending."""
         sql = "SELECT count(*) FROM pending WHERE request->>'c' = ?"
         return int(self._ask(sql, (callback,)))
+
+    def waiting_for(self, callback: str) -> list[int]:
+        """The numbers of the pending requests that name a callback. Reads all that is pending."""
+        sql = "SELECT json_group_array(number) FROM pending WHERE request->>'c' = ?"
+        return self._numbers(sql, (callback,))
 
     def last_number(self) -> int:
         """The highest number that was given to a request."""
@@ -271,6 +300,7 @@ class Store:
             "first": -1e300 if first == float("-inf") else first,
             "number": number,
             "held": _json(list(held)),
+            "deepest": self._deepest,
             "limit": limit,
         }
         text = self._ask(sql, values)

@@ -46,8 +46,10 @@ class Windows:
     def __len__(self) -> int:
         return len(self._open)
 
-    def origins(self) -> Iterator[str]:
-        """The origins with requests from before; found as they are asked for."""
+    def origins(self, is_allowed: Callable[[str, int], bool]) -> Iterator[str]:
+        """The origins with requests from before, found as they are asked for. Those that aren't
+        allowed, by name and key, are never asked for.
+        """
         after = -(2**63)
         while not self._all_known:
             found = self._store.next_origin(after)
@@ -56,6 +58,8 @@ class Windows:
                 return
             after, url = found
             origin = urls.origin(url)
+            if not is_allowed(origin, after):
+                continue
             # Before they are all known: without a window it would pass for an empty one.
             self._window(origin)
             yield origin

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
 from scrapekit.errors import JobError, did_you_mean
 from scrapekit.frontier import folder as folders
-from scrapekit.frontier.sqlite import JOB
+from scrapekit.frontier.sqlite import JOB, LOST
 from scrapekit.frontier.store import Store
 
 _WHICH: Final = "(:reason IS NULL OR reason = :reason OR reason LIKE :reason || ' %')"
@@ -22,19 +24,38 @@ UPDATE notes SET value = CAST(value + :count AS TEXT) WHERE kind = :kind AND nam
 """
 
 
+_FORGET_LOST: Final = "UPDATE notes SET value = '0' WHERE kind = :job AND name = 'troubles'"
+_FORGET_WHY: Final = "DELETE FROM notes WHERE kind = :lost"
+
+
+def forget_lost(path: Path) -> int:
+    """Count the items no more that errors of stages and outputs have cost; how many there were.
+
+    They can't be had again: their pages are done, and the other items of those are kept. Blocks.
+    Raises JobError if there is no job, or another process has it.
+    """
+    with _opened(path) as store:
+        count = int(store.note(JOB, "troubles") or 0)
+        store.change((_FORGET_LOST, {"job": JOB}), (_FORGET_WHY, {"lost": LOST}))
+        return count
+
+
 def retry(path: Path, reason: str | None = None) -> int:
     """Let the given-up requests of a job wait again, as if they had not been tried; how many.
 
     `reason` picks some, as `scrapekit job` names it: "BadStatus 500", or "BadStatus" for all of
     them. Blocks. Raises JobError if there is no such reason, or another process has the job.
     """
+    with _opened(path) as store:
+        return _retry(store, path, reason)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Store]:
     folder = folders.lock(path, create=False)
     try:
-        store = Store(folder.database)
-        try:
-            return _retry(store, path, reason)
-        finally:
-            store.close()
+        with closing(Store(folder.database)) as store:
+            yield store
     finally:
         folder.release()
 

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import xxhash
 
+from scrapekit import sitemaps
 from scrapekit._version import __version__
 from scrapekit.clock import Clock
 from scrapekit.errors import JobError, UnknownCallback
@@ -27,6 +28,9 @@ logger = logging.getLogger("scrapekit")
 
 CALLBACK: Final = "callback"
 """The kind of the notes on which callbacks requests were filed for."""
+
+SITEMAPS: Final = "sitemaps"
+"""The note on whether sitemaps were ever asked for."""
 
 CHUNK: Final = 500
 """Pages whose items are read at a time."""
@@ -68,7 +72,7 @@ class Job(SqliteFrontier):
         """What it has come to, in all runs."""
         return JobCounts(
             done=self.counts["done"],
-            pending=self.pending + self.leased,
+            pending=self.pending + self.leased + sum(self.left_out.values()),
             failed=self.failed,
             failed_of_user_code=self.failed_of_user_code,
             items=self.counts["items"],
@@ -105,9 +109,17 @@ class Job(SqliteFrontier):
             yield [Items(*row) for row in rows]
             after = rows[-1].number
 
+    def _drop_sitemaps(self) -> None:
+        """Each run asks for its sitemaps anew: nobody waits for those of an earlier one."""
+        if self.recall(JOB, SITEMAPS) is not None:
+            self.drop(sitemaps.CALLBACK)
+            self.remember(JOB, SITEMAPS, None)
+
     def _note_callbacks(self, requests: Sequence[Request]) -> None:
         for request in requests:
             name = request.callback
+            if name == sitemaps.CALLBACK and self.recall(JOB, SITEMAPS) is None:
+                self.remember(JOB, SITEMAPS, "")
             # A name with a colon is the crawl's own, such as that for sitemaps.
             if name is not None and name not in self._callbacks and ":" not in name:
                 self._callbacks.add(name)
@@ -119,6 +131,7 @@ class Job(SqliteFrontier):
         self._refuse_other_spider(known.get("spider"))
         self._callbacks = set(self.recall_all(CALLBACK))
         self._refuse_missing_callbacks()
+        self._drop_sitemaps()
         failed = self.store.rows("SELECT count(*), coalesce(sum(of_user_code), 0) FROM failures")
         self.failed, self.failed_of_user_code = failed[0]
         self.done_before = self.counts["done"]

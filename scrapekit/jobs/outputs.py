@@ -16,6 +16,7 @@ from scrapekit.cutting import seen_through
 from scrapekit.errors import ItemError, JobError, OutputError
 from scrapekit.exports import Export, Mode, Place, Projection
 from scrapekit.exports.projection import Items
+from scrapekit.failure import failure
 from scrapekit.jobs.job import Job
 
 OUTPUT: Final = "output"
@@ -140,7 +141,7 @@ class JobExport:
     def _take_problems(self) -> list[ItemError]:
         """What couldn't be written so far. A later run is no success either, so the job counts."""
         problems, self._projection.problems = self._projection.problems, []
-        self._job.counts["troubles"] += len(problems)
+        self._job.lose(failure(problem, "export") for problem in problems)
         return problems
 
     @property

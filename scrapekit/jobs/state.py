@@ -12,7 +12,8 @@ import msgspec
 
 from scrapekit.errors import JobError
 from scrapekit.frontier.folder import DATABASE, is_job
-from scrapekit.frontier.sqlite import JOB
+from scrapekit.frontier.records import Lost
+from scrapekit.frontier.sqlite import JOB, LOST
 from scrapekit.frontier.store import broken, refuse_foreign
 from scrapekit.items import decode_json
 
@@ -28,6 +29,8 @@ class State(msgspec.Struct, kw_only=True):
     failed: dict[str, int]
     """Given-up requests by reason, most frequent first."""
     items: int
+    lost: int
+    """Items that errors of stages and outputs have cost; their pages are done."""
     runs: int
     first_started: float
     last_started: float
@@ -86,6 +89,7 @@ def state(folder: Path) -> State:
         pending=int(notes.get("pending", 0)),
         failed=failed,
         items=int(notes.get("items", 0)),
+        lost=int(notes.get("troubles", 0)),
         runs=int(notes.get("runs", 0)),
         first_started=float(notes.get("first_started", 0)),
         last_started=float(notes.get("started", 0)),
@@ -104,6 +108,14 @@ def failed_requests(folder: Path) -> Iterator[FailedRequest]:
         for row in database.execute(sql):
             values: dict[str, Any] = dict(zip(FailedRequest.__struct_fields__, row, strict=True))
             yield FailedRequest(**values)
+
+
+def lost_items(folder: Path) -> Iterator[Lost]:
+    """What has cost items of a job: the first hundred. Blocks."""
+    sql = "SELECT value FROM notes WHERE kind = ? ORDER BY name"
+    with reading(folder) as database:
+        for (value,) in database.execute(sql, (LOST,)):
+            yield msgspec.json.decode(value, type=Lost)
 
 
 def items_of(folder: Path) -> Iterator[list[Any]]:

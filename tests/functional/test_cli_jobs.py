@@ -248,6 +248,43 @@ async def test_fresh_is_refused_where_nobody_can_confirm_it(command: Called) -> 
     assert len(site.hits) == 9
 
 
+LOSING = """
+from pages import Pages as Base
+
+def picky(item):
+    if item["title"] in "135":
+        raise ValueError("odd")
+    return item
+
+class Pages(Base):
+    pipeline = [picky]
+"""
+
+
+async def test_items_that_were_lost_are_shown_and_can_be_forgotten(command: Called) -> None:
+    command.write("losing.py", LOSING)
+    async with Site(shop()) as site:
+        options = ["crawl", "losing.py", "-a", f"start_urls={site.url('/0')}", "-q", "--job", "j"]
+        first = await command.beside(*options)
+        again = await command.beside(*options)
+        shown = await command.beside("job", "j")
+        listed = await command.beside("job", "j", "--failed")
+        told = await command.beside("retry", "j")
+        forgotten = await command.beside("retry", "j", "--forget-lost")
+        shown_again = await command.beside("job", "j")
+        done = await command.beside(*options)
+
+    assert (first.code, again.code, done.code) == (1, 1, 0)
+    assert "3 items were lost by errors in earlier runs of the job" in again.err
+    assert (
+        "  lost       3 items, by errors of stages and outputs; --failed shows which" in shown.out
+    )
+    assert listed.out.count("ValueError (pipeline in parse at ") == 3
+    assert "3 items are lost by errors of stages and outputs: " in told.out
+    assert "3 items are forgotten" in forgotten.out
+    assert "lost" not in shown_again.out
+
+
 @pytest.mark.parametrize(
     ("options", "why"),
     [

@@ -25,16 +25,27 @@ import pytest
 
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
+from scrapekit.api import why_not_ok
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import PageDone, Recorder, RequestsDropped
 from scrapekit.failure import Failure
 from scrapekit.frontier.folder import lock
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.frontier.store import Store
-from scrapekit.jobs import failed_requests, items_of, retry, start_anew, state, waste
+from scrapekit.jobs import (
+    failed_requests,
+    forget_lost,
+    items_of,
+    lost_items,
+    retry,
+    start_anew,
+    state,
+    waste,
+)
 from scrapekit.jobs.job import Job
 from scrapekit.report import Report
 from scrapekit.testing import FakeTransport, ManualClock, respond
+from tests.functional.site import idle
 
 HOME = "http://shop.test"
 PAGES = 12
@@ -331,6 +342,53 @@ class Generated(Spider):
         yield {"n": response.url}
 
 
+NARROW: dict[str, dict[str, Any]] = {
+    "off-domain": {"allowed_domains": ["shop.test"]},
+    "depth": {"settings": {"max_depth": 1}},
+}
+
+
+@pytest.mark.parametrize("reason", NARROW)
+async def test_what_narrower_settings_leave_out_stays_in_the_job(job: Path, reason: str) -> None:
+    def page(*hrefs: str) -> str:
+        return "<title>1</title>" + "".join(f'<a href="{href}">.</a>' for href in hrefs)
+
+    pages = {
+        f"{HOME}/0": page("/1", "http://far.test/1"),
+        f"{HOME}/1": page("/2", "http://far.test/2"),
+        f"{HOME}/2": page("/3"),
+        f"{HOME}/3": page(),
+        "http://far.test/1": page("/5"),
+        **{f"http://far.test/{n}": page() for n in (2, 5)},
+    }
+
+    async def run(**changes: Any) -> tuple[list[str], Report]:
+        web = FakeTransport(pages)
+        spider = Row(allowed_domains=changes.pop("allowed_domains", ["*"]))
+        settings = {"concurrency": 1, **changes.pop("settings", {})}
+        report = await crawl(spider, job, web, settings=settings)
+        return web.urls, report
+
+    first, _ = await run(settings={"max_pages": 3})
+    before = state(job).pending
+    narrow, report = await run(**NARROW[reason])
+    left = report.dropped[f"{reason}, left in the job"]
+    assert report.reason == "finished"
+    assert report.job is not None
+    assert report.job.pending == state(job).pending == left > 0
+    if reason == "depth":
+        # Nothing that waited was shallow enough.
+        assert (narrow, left) == ([], before)
+    else:
+        assert narrow
+        assert not any("far" in url for url in narrow)
+    wide, report = await run()
+    assert sorted({*first, *narrow, *wide}) == sorted(pages)
+    assert len(first) + len(narrow) + len(wide) == len(pages)
+    assert report.job is not None
+    assert (report.job.pending, report.job.done) == (0, len(pages))
+
+
 @pytest.mark.parametrize("stop_after", [1, 3, 50, 119, 219])
 async def test_generated_starts_are_neither_lost_nor_done_twice(job: Path, stop_after: int) -> None:
     pages = {f"{HOME}/{n}": "." for n in (*range(Generated.count), "again")}
@@ -411,6 +469,29 @@ async def test_a_failure_of_user_code_in_an_earlier_run_is_not_forgotten(job: Pa
     assert last.job is not None
     assert last.job.failed == 0
     assert sorted(item["n"] for items in items_of(job) for item in items) == sorted(ALL)
+
+
+async def test_items_that_stages_cost_are_told_until_they_are_forgotten(job: Path) -> None:
+    def odd_only(item: dict[str, int]) -> dict[str, int]:
+        if item["n"] % 2:
+            raise ValueError(f"{item['n']} is odd")
+        return item
+
+    first = await crawl(Row(), job, site(), pipeline=[odd_only])
+    assert (first.ok, state(job).lost, state(job).items) == (False, 6, 6)
+    lost = list(lost_items(job))
+    assert [each.message for each in lost] == [f"{n} is odd" for n in (1, 3, 5, 7, 9, 11)]
+    assert lost[0].url == f"{HOME}/1"
+    assert (lost[0].reason, lost[0].during, lost[0].callback) == ("ValueError", "pipeline", "parse")
+    assert "test_jobs.py" in lost[0].where
+    assert "raise ValueError" in lost[0].traceback
+    again = await crawl(Row(), job, site(), pipeline=[odd_only])
+    assert not again.ok
+    assert "--forget-lost" in why_not_ok(again)
+    assert forget_lost(job) == 6
+    assert (state(job).lost, list(lost_items(job))) == (0, [])
+    assert (await crawl(Row(), job, site(), pipeline=[odd_only])).ok
+    assert forget_lost(job) == 0
 
 
 async def test_failures_are_put_back_by_reason(job: Path) -> None:
@@ -1172,6 +1253,35 @@ async def test_a_job_of_sitemaps_is_continued(job: Path, tmp_path: Path) -> None
         await crawl(spider, job, web, output=file, settings={"max_pages": 5})
     found = [json.loads(line)["url"] for line in file.read_text().splitlines()]
     assert sorted(found) == sorted(urls)
+
+
+async def test_sitemaps_that_were_not_read_are_not_asked_for_twice(job: Path) -> None:
+    urls = [f"https://listed.test/{n}.txt" for n in range(9)]
+    web: dict[str, Any] = dict.fromkeys(urls, respond("", headers={"Content-Type": "text/plain"}))
+    spider = Listed(sitemap_urls=urls)
+    settings = {"obey_robots": False, "drain_s": 0}
+    for _ in range(3):
+        silent = Silent(web)
+        async with scrapekit.crawl(spider, job=job, transport=silent, settings=settings) as run:
+            # A few are asked for at a time.
+            while run.pending + run.in_flight < 4:
+                await idle()
+            run.stop()
+    assert state(job).pending == 4
+    web["https://listed.test/0.txt"] = respond(f"{HOME}/0", headers={"Content-Type": "text/plain"})
+    transport = FakeTransport(web)
+    report = await crawl(spider, job, transport, settings={"obey_robots": False})
+    assert transport.urls == urls
+    assert report.job is not None
+    assert report.job.pending == 0
+
+
+class Silent(FakeTransport):
+    """Never answers."""
+
+    async def fetch(self, request: Request, account: Any) -> Response:
+        await asyncio.Event().wait()
+        raise AssertionError
 
 
 class Listed(Spider):

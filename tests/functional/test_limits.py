@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,6 +58,43 @@ async def test_what_may_not_be_fetched_doesnt_count_as_a_page() -> None:
         _, report = await crawled(spider, settings=settings)
     assert site.hits == ["/moved", "/", "/next"]
     assert report.pages == 2
+
+
+async def test_only_what_goes_to_a_callback_is_a_page_for_max_pages_and_the_report() -> None:
+    pages: Pages = {"/broken": 500, "/accepted": 410, "*": ""}
+    async with Site(pages) as site:
+        site.pages["/gone"] = 404
+        spider = Titles(start_urls=site.urls("/gone", "/broken", "/accepted", "/1", "/2", "/3"))
+        settings = {"max_pages": 3, "concurrency": 1, "retries": 0, "accept_statuses": [410]}
+        items, report = await crawled(spider, settings=settings)
+    assert site.hits == ["/gone", "/broken", "/accepted", "/1", "/2"]
+    assert len(items) == report.pages == 3
+    assert (report.reason, report.unfinished) == ("max_pages", 1)
+    assert "  left       1 request not done" in str(report)
+
+
+async def test_a_page_whose_redirect_still_waits_when_the_crawl_is_stopped_is_told(
+    tmp_path: Path,
+) -> None:
+    async with Site({"/": redirect("/moved"), "/moved": ""}) as site:
+        for job in (None, tmp_path / "job"):
+            clock = ManualClock()
+            async with scrapekit.crawl(
+                Titles(start_urls=[site.url()]),
+                settings={"obey_robots": False, "delay_s": 10.0},
+                clock=clock,
+                job=job,
+            ) as run:
+                while not (run.pending == 1 and site.hits[-1:] == ["/"]):
+                    await idle()
+                run.stop()
+            assert (run.report.reason, run.report.pages) == ("stopped", 0)
+            assert run.report.unfinished == 1
+            assert job is None or (run.report.job is not None and run.report.job.pending == 1)
+        items, report = await crawled(Titles(start_urls=[site.url()]), job=tmp_path / "job")
+    assert site.hits == ["/", "/", "/", "/moved"]
+    assert len(items) == 1
+    assert (report.unfinished, report.reason) == (0, "finished")
 
 
 async def test_a_crawl_with_fewer_pages_than_max_pages_just_finishes() -> None:

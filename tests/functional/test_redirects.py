@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -7,7 +8,19 @@ import pytest
 from aiohttp import web
 
 from scrapekit import Request, Response, Spider
-from tests.functional.site import Pages, Site, answer, crawled, links, only_error, redirect
+from scrapekit.events import PageDone
+from tests.functional.site import (
+    Pages,
+    Site,
+    Watcher,
+    answer,
+    crawled,
+    held,
+    idle,
+    links,
+    only_error,
+    redirect,
+)
 from tests.functional.spiders import Following
 
 
@@ -120,6 +133,61 @@ async def test_a_link_to_a_page_that_a_redirect_led_to_is_a_duplicate() -> None:
         _, report = await crawled(Following(start_urls=[site.url()]))
     assert site.hits == ["/", "/old", "/new"]
     assert report.dropped == {"duplicate": 2}
+
+
+class Linked(Landed):
+    """Follows every link as well, and waits with the page until it is told."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self._site = site
+        self._entered, self._gate = asyncio.Event(), asyncio.Event()
+
+    async def parse(self, response: Response) -> Any:
+        if response.url.endswith("/page"):
+            self._entered.set()
+            await self._gate.wait()
+        return [{"path": response.url.removeprefix(self._site.origin)}, *response.follow_all()]
+
+
+async def test_a_page_that_is_filed_while_a_redirect_fetches_it_comes_once() -> None:
+    gate = asyncio.Event()
+
+    class Both(Linked):
+        async def start(self) -> AsyncIterator[Request]:
+            self._gate.set()
+            yield Request(self._site.url("/a"))
+            await self._site.until(lambda: "/page" in self._site.hits)
+            yield Request(self._site.url("/b"))
+            await self._site.until(lambda: self._site.hits.count("/page") == 2)
+            gate.set()
+
+    pages: Pages = {"/a": redirect("/page"), "/b": links("/page"), "/page": held(gate)}
+    async with Site(pages) as site:
+        items, report = await crawled(Both(site))
+    assert sorted(item["path"] for item in items) == ["/b", "/page"]
+    assert report.pages == 2
+    assert report.dropped == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("by_link", [True, False])
+async def test_a_page_that_is_filed_while_its_callback_runs_comes_once(by_link: bool) -> None:
+    class Both(Linked):
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request(self._site.url("/a"))
+            await self._entered.wait()
+            yield Request(self._site.url("/b" if by_link else "/page"))
+            while by_link and not watcher.count(PageDone):
+                await idle()
+            self._gate.set()
+
+    watcher = Watcher()
+    pages: Pages = {"/a": redirect("/page"), "/b": links("/page"), "/page": ""}
+    async with Site(pages) as site:
+        items, report = await crawled(Both(site), observers=[watcher])
+    assert site.hits == ["/a", "/page", "/b"][: 2 + by_link]
+    assert sorted(item["path"] for item in items) == ["/b", "/page"][1 - by_link :]
+    assert report.dropped == {"duplicate": 1}
 
 
 async def test_a_page_that_was_not_reached_by_its_redirect_can_still_be_fetched() -> None:

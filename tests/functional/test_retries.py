@@ -196,6 +196,84 @@ async def test_retry_after_holds_the_whole_origin() -> None:
     assert len(items) == 3
 
 
+@pytest.mark.parametrize(
+    ("status", "accepted"), [(200, False), (202, False), (403, True), (404, False), (500, False)]
+)
+async def test_whatever_answer_has_a_retry_after_holds_the_whole_origin(
+    status: int, accepted: bool
+) -> None:
+    clock = ManualClock()
+    pages: Pages = {"/busy": in_turn(answer(status, Retry_After="30"), ""), "*": ""}
+    async with Site(pages) as site:
+        spider = Titles(start_urls=site.urls("/busy", "/1", "/2"))
+        settings = {
+            "obey_robots": False,
+            "concurrency": 1,
+            "retries": 0,
+            "accept_statuses": [status] if accepted else [],
+        }
+        async with scrapekit.crawl(spider, settings=settings, clock=clock) as run:
+            await until_timer(clock)
+            assert clock.next_timer() == clock.now() + 30
+            assert site.hits == ["/busy"]
+            clock.advance(30)
+            await run.wait()
+    assert sorted(site.hits) == ["/1", "/2", "/busy"]
+
+
+@pytest.mark.parametrize("status", [404, 403, 200])
+async def test_a_robots_txt_with_a_retry_after_holds_its_pages(status: int) -> None:
+    clock = ManualClock()
+    async with Site({"/robots.txt": answer(status, Retry_After="30"), "*": ""}) as site:
+        spider = Titles(start_urls=[site.url()])
+        async with scrapekit.crawl(spider, clock=clock) as run:
+            await until_timer(clock)
+            assert (site.robots_hits, site.hits) == (1, [])
+            clock.advance(30)
+            assert len([item async for item in run]) == 1
+
+
+@pytest.mark.parametrize("path", ["/robots.txt", "/"])
+async def test_a_redirect_with_a_retry_after_waits_and_keeps_the_other_origin_free(
+    path: str,
+) -> None:
+    clock = ManualClock()
+    async with Site({"*": ""}) as other:
+        moved = answer(302, Location=other.url("/moved.txt"), Retry_After="30")
+        async with Site({path: moved, "*": ""}) as site:
+            spider = Titles(start_urls=[site.url("/"), *other.urls("/1", "/2")])
+            settings = {"concurrency": 1, "obey_robots": path == "/robots.txt"}
+            async with scrapekit.crawl(spider, settings=settings, clock=clock) as run:
+                await other.until(lambda: len(other.hits) == 2)
+                await until_timer(clock)
+                assert other.hits == ["/1", "/2"]
+                clock.advance(30)
+                assert len([item async for item in run]) == 3
+    assert other.hits == ["/1", "/2", "/moved.txt"]
+
+
+async def test_a_redirect_that_waits_for_its_date_goes_although_max_pages_is_reached() -> None:
+    clock = ManualClock()
+    async with Site({"*": ""}) as other:
+        moved = answer(302, Location=other.url("/moved"), Retry_After="30")
+        async with Site({"/": moved}) as site:
+            spider = Titles(start_urls=[site.url("/"), other.url("/1"), other.url("/2")])
+            settings = {"obey_robots": False, "max_pages": 2, "concurrency": 4}
+            async with scrapekit.crawl(spider, settings=settings, clock=clock) as run:
+                await until_timer(clock)
+                clock.advance(30)
+                assert len([item async for item in run]) == 2
+    assert "/moved" in other.hits
+
+
+async def until_timer(clock: ManualClock) -> None:
+    """Let the crawl go on until it has nothing to do but to wait for a date."""
+    async with asyncio.timeout(60):
+        while clock.next_timer() is None:
+            await idle()
+    await idle()
+
+
 async def test_a_retry_after_beyond_all_bounds_is_cut_to_max_retry_delay_s() -> None:
     clock, watcher = ManualClock(), Watcher()
     forever = in_turn(answer(503, Retry_After="999999999999999999999"), "")

@@ -263,3 +263,77 @@ async def test_the_server_decides_how_fast_not_the_sitemap() -> None:
         spider = Paths(sitemap_urls=[site.url("/s.xml")])
         await crawled(spider, settings={"concurrency_per_origin": 2})
         assert site.peak <= 2
+
+
+async def test_the_budgets_of_traps_hold_for_what_sitemaps_list() -> None:
+    async with Site({"*": ""}) as site:
+        listed = [f"/calendar/{n}?day={n}" for n in range(500)]
+        endless = [f"/calendar/2099-{n:02}-01" for n in range(1, 13)]
+        own = [f"/calendar/{n}?day={n}" for n in range(480, 500)]
+        site.pages["/s.xml"] = urlset(site, *listed, *endless, "/plain")
+        spider = Paths(start_urls=site.urls(*own), sitemap_urls=[site.url("/s.xml")])
+        settings = {"max_pages_per_template": 50, "concurrency": 4}
+        items, report = await crawled(spider, settings=settings)
+        origin = site.origin
+    found = paths(items)
+    assert "/plain" in found
+    # What the author wrote is no trap, whoever was first.
+    assert set(own) <= set(found)
+    assert len(found) == 50 + len(own) + 1
+    assert report.dropped == {
+        f"trap: max_pages_per_template of {origin}/calendar/{{}}?day={{}}": 430,
+        f"trap: a calendar without an end, {origin}/calendar/{{}}-{{}}-{{}}": 12,
+        "duplicate": 20,
+    }
+
+
+async def test_pages_of_sitemaps_that_show_nothing_new_are_cut_off() -> None:
+    same = "<p>Nothing to see here.</p>" * 40
+    async with Site({"*": same}) as site:
+        site.pages["/s.xml"] = urlset(site, *(f"/day/{n}" for n in range(1000)))
+        spider = Paths(sitemap_urls=[site.url("/s.xml")])
+        items, report = await crawled(spider)
+        reason = f"trap: nothing new on {site.origin}/day/{{}}"
+    assert len(items) + report.dropped[reason] == 1000
+    assert len(items) < 200
+
+
+async def test_an_endless_start_keeps_no_sitemap_waiting() -> None:
+    class Endless(Paths):
+        async def start(self) -> Any:
+            await asyncio.Event().wait()
+            yield scrapekit.Request("http://never.test/")
+
+    async with Site({"*": ""}) as site:
+        site.pages["/s.xml"] = urlset(site, "/a", "/b")
+        async with scrapekit.crawl(Endless(sitemap_urls=[site.url("/s.xml")])) as run:
+            found = []
+            async for item in run:
+                found.append(item)
+                if len(found) == 2:
+                    run.stop()
+    assert paths(found) == ["/a", "/b"]
+
+
+async def test_a_start_that_fails_costs_no_sitemap() -> None:
+    class Failing(Paths):
+        def start(self) -> Any:
+            raise ValueError("no")
+
+    async with Site({"*": ""}) as site:
+        site.pages["/s.xml"] = urlset(site, "/a", "/b")
+        items, report = await crawled(Failing(sitemap_urls=[site.url("/s.xml")]))
+    assert paths(items) == ["/a", "/b"]
+    assert [group.during for group in report.errors] == ["start"]
+
+
+async def test_pages_of_start_urls_that_are_still_to_come_are_in_scope() -> None:
+    async with Site({"*": ""}) as site, Site({"*": ""}, host="127.0.0.2") as other:
+        site.pages["/s.xml"] = urlset(other, "/listed")
+        first = [f"/{n}" for n in range(300)]
+        spider = Paths(
+            start_urls=[*site.urls(*first), other.url("/own")], sitemap_urls=[site.url("/s.xml")]
+        )
+        items, report = await crawled(spider, settings={"concurrency": 1})
+    assert {"/own", "/listed"} <= set(paths(items))
+    assert report.dropped == {}

@@ -528,3 +528,32 @@ async def test_a_crawl_whose_only_start_has_to_wait_waits_for_it(*, obey: bool) 
     async with Site({"/": ""}) as site:
         items, _ = await crawled(Later(url=site.url()), settings={"obey_robots": obey})
     assert len(items) == 1
+
+
+async def test_a_crawl_that_is_cancelled_leaves_its_shared_limits() -> None:
+    shared, gate = scrapekit.SharedLimits(), asyncio.Event()
+
+    async with Site({"*": held(gate)}) as site:
+
+        async def one(limit: int) -> int:
+            spider = Titles(start_urls=site.urls(*(f"/{limit}/{n}" for n in range(4))))
+            settings = {**FULL, "concurrency_per_origin": limit}
+            async with scrapekit.crawl(spider, settings=settings, shared_limits=shared) as run:
+                return len([item async for item in run])
+
+        other = asyncio.create_task(one(2))
+        await site.until(lambda: site.in_flight == 2)
+        cancelled = asyncio.create_task(one(1))
+        standing = shared.get(site.origin)
+        assert standing is not None
+        while not standing.blocked or len(standing.sharers or ()) < 2:
+            await idle()
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert len(standing.sharers or ()) == 1
+        gate.set()
+        assert await other == 4
+    assert not standing.blocked
+    assert not standing.sharers
+    assert standing.in_flight == 0

@@ -21,7 +21,7 @@ from scrapekit.testing import FakeTransport
 from scrapekit.transport import http
 from scrapekit.transport.fast import names
 from scrapekit.transport.guarded import Guarded
-from tests.functional.site import Site, answer, links, redirect
+from tests.functional.site import Site, answer, idle, links, redirect
 from tests.rawserver import Exchange, serve
 from tests.security.pretend import CANARY, PUBLIC, Answers, Canary, internet, listening
 from tests.transports import AnyTransport
@@ -101,8 +101,7 @@ async def test_links_of_a_public_page_lead_to_public_addresses_only() -> None:
         items, report = await crawl(at("public.test", site))
     assert canary.connections == 0
     assert [item["address"] for item in items] == [PUBLIC, PUBLIC]
-    # Some spellings are one and the same URL; user names and passwords aren't part of it.
-    assert report.dropped == {"local-network": 9, "duplicate": 1}
+    assert report.dropped == {"local-network": 10}
     assert not report.errors
 
 
@@ -139,7 +138,7 @@ async def test_no_robots_txt_is_asked_for_on_the_way_inside() -> None:
         site.pages["/"] = links(*all_spellings(canary))
         _, report = await crawl(at("public.test", site), obey_robots=True)
     assert canary.connections == 0
-    assert report.dropped == {"local-network": 9, "duplicate": 1}
+    assert report.dropped == {"local-network": 10}
 
 
 @pytest.mark.parametrize("spelling", SPELLINGS)
@@ -286,7 +285,7 @@ async def test_a_strangers_public_url_is_crawled_and_its_links_are_judged_alike(
         items, report = await crawl(start, guard="public-only", guard_ports=ports)
     assert canary.connections == 0
     assert len(items) == 2
-    assert report.dropped == {"not-public": 9, "duplicate": 1}
+    assert report.dropped == {"not-public": 10}
 
 
 async def test_a_stranger_chooses_among_the_ports_of_the_web() -> None:
@@ -420,3 +419,45 @@ async def test_what_on_error_makes_of_a_redirect_leads_nowhere_inside() -> None:
             await run.wait()
     assert canary.connections == 0
     assert run.report.dropped == {"local-network": 1}
+
+
+async def test_a_public_page_cannot_keep_the_author_from_a_local_start_url() -> None:
+    async with Site({"/api": ""}) as local, Site() as site:
+        site.pages["/"] = links(local.url("/api"))
+
+        class Late(Follow):
+            async def start(self) -> AsyncIterator[Request]:
+                yield Request(at("public.test", site))
+                # The public page has been seen, with all that it links to.
+                while not site.hits or run.in_flight or run.pending:
+                    await idle()
+                yield Request(local.url("/api"))
+
+        chosen = Settings(obey_robots=False, retries=0)
+        transport = internet(answers, chosen)
+        async with scrapekit.crawl(Late(), settings=chosen, transport=transport) as run:
+            items = [item async for item in run]
+    assert local.hits == ["/api"]
+    assert len(items) == 2
+    assert run.report.dropped == {"local-network": 1}
+
+
+async def test_neither_can_a_public_sitemap() -> None:
+    async with Site({"/api": ""}) as local, Site() as site:
+        listed = f"<urlset><url><loc>{local.url('/api')}</loc></url></urlset>"
+        site.pages["/s.xml"] = listed.encode()
+
+        class Late(Follow):
+            sitemap_urls = (at("public.test", site, "/s.xml"),)
+
+            async def start(self) -> AsyncIterator[Request]:
+                while not site.hits or run.in_flight or run.pending:
+                    await idle()
+                yield Request(local.url("/api"))
+
+        chosen = Settings(obey_robots=False, retries=0)
+        transport = internet(answers, chosen)
+        async with scrapekit.crawl(Late(), settings=chosen, transport=transport) as run:
+            items = [item async for item in run]
+    assert local.hits == ["/api"]
+    assert len(items) == 1

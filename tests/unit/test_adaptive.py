@@ -4,13 +4,14 @@ import heapq
 import math
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapekit.adaptive import LEAST, START, Adaptive
+from scrapekit.adaptive import LEAST, START, Adaptive, Asked
 
 
 def calm(
@@ -18,7 +19,7 @@ def calm(
 ) -> float:
     """So many good answers, one after another, with the limit reached; the time after them."""
     for _ in range(answers):
-        law.answered(now, took, now + took, ceiling=top, busy=True)
+        law.answered(Asked(now, law.limit), took, now + took, ceiling=top, busy=True)
         now += took
     return now
 
@@ -31,14 +32,14 @@ def test_it_starts_low_and_grows_up_to_the_ceiling_while_all_is_calm() -> None:
         now = calm(law, 1, now=now, top=12)
         if law.limit != limits[-1]:
             limits.append(law.limit)
-    assert limits == [START, 3, 4, 6, 10, 12]
+    assert limits == [START, 3, 5, 7, 10, 12]
     assert law.why == "the most that is allowed"
 
 
 def test_a_limit_that_is_not_reached_does_not_rise() -> None:
     law = Adaptive()
     for number in range(100):
-        law.answered(number, 0.1, number + 0.1, ceiling=8, busy=False)
+        law.answered(Asked(number, law.limit), 0.1, number + 0.1, ceiling=8, busy=False)
     assert law.value == START
 
 
@@ -46,25 +47,25 @@ def test_a_limit_that_is_not_reached_does_not_rise() -> None:
 def test_trouble_halves_it_once_for_all_that_was_on_its_way(spoke: bool) -> None:
     law = Adaptive(value=8.0, base_s=0.2)
     for _ in range(8):
-        law.overloaded(10.0, 12.0, "status 429", spoke=spoke)
+        law.overloaded(Asked(10.0, law.limit), 12.0, "status 429", spoke=spoke)
     assert law.value == 4.0
     assert law.why == "status 429 at 8 at a time"
-    law.overloaded(12.5, 13.0, "a timeout", spoke=spoke)
+    law.overloaded(Asked(12.5, law.limit), 13.0, "a timeout", spoke=spoke)
     assert law.value == 2.0
     assert law.failures == 2
 
 
 def test_answers_to_what_was_begun_before_do_not_raise_it_again() -> None:
     law = Adaptive(value=8.0, base_s=0.2)
-    law.overloaded(10.0, 12.0, "status 503", spoke=True)
+    law.overloaded(Asked(10.0, law.limit), 12.0, "status 503", spoke=True)
     for _ in range(20):
-        law.answered(11.0, 1.5, 12.5, ceiling=8, busy=True)
+        law.answered(Asked(11.0, law.limit), 1.5, 12.5, ceiling=8, busy=True)
     assert law.value == 4.0
 
 
 def test_it_comes_back_soon_to_just_below_what_was_too_much_and_then_slowly() -> None:
     law = Adaptive(value=10.0, base_s=0.2)
-    law.overloaded(0.0, 1.0, "status 429", spoke=True)
+    law.overloaded(Asked(0.0, law.limit), 1.0, "status 429", spoke=True)
     now = calm(law, 5, now=2.0, top=32)
     assert law.value == pytest.approx(9.0)
     now = calm(law, 18, now=now, top=32)
@@ -77,7 +78,7 @@ def test_a_site_that_refuses_again_and_again_is_asked_for_more_ever_more_rarely(
     law, now = Adaptive(value=9.0, base_s=0.2), 0.0
     between = []
     for _ in range(6):
-        law.overloaded(now, now + 0.1, "status 429", spoke=True)
+        law.overloaded(Asked(now, law.limit), now + 0.1, "status 429", spoke=True)
         now, answers = now + 1, 0
         while law.limit < 9:
             now, answers = calm(law, 1, now=now, top=32), answers + 1
@@ -103,19 +104,19 @@ def test_a_single_slow_page_is_no_sign() -> None:
     law = Adaptive(value=8.0, base_s=0.2)
     for number in range(160):
         took = 30.0 if number % 16 == 8 else 0.2
-        law.answered(1.0 + number, took, 2.0 + number, ceiling=8, busy=True)
+        law.answered(Asked(1.0 + number, law.limit), took, 2.0 + number, ceiling=8, busy=True)
     assert law.value == 8.0
 
 
 def test_answers_that_tell_nothing_of_the_site_neither_lower_it_nor_hold_it_down() -> None:
     law = Adaptive()
     for number in range(200):
-        law.answered(number, None, number, ceiling=8, busy=True)
+        law.answered(Asked(number, law.limit), None, number, ceiling=8, busy=True)
     assert (law.value, law.base_s) == (8.0, 0.0)
     law = Adaptive(value=8.0, base_s=0.2)
     for number in range(200):
         took = 5.0 if number % 4 == 0 else None
-        law.answered(number, took, number, ceiling=8, busy=True)
+        law.answered(Asked(number, law.limit), took, number, ceiling=8, busy=True)
     assert law.value == 8.0
 
 
@@ -134,7 +135,7 @@ def test_below_one_at_a_time_there_are_pauses() -> None:
     law = Adaptive(value=1.0, base_s=0.2)
     pauses = []
     for number in range(8):
-        law.overloaded(number, number + 0.5, "a timeout", spoke=False)
+        law.overloaded(Asked(number, law.limit), number + 0.5, "a timeout", spoke=False)
         pauses.append(law.spacing_s)
     assert pauses == [1, 3, 7, 15, 31, 63, 63, 63]
     assert law.limit == 1
@@ -145,7 +146,7 @@ def test_below_one_at_a_time_there_are_pauses() -> None:
 def test_after_an_outage_it_recovers_in_a_few_answers() -> None:
     law = Adaptive(value=8.0, base_s=0.2)
     for number in range(8):
-        law.overloaded(number, number + 0.5, "a broken connection", spoke=False)
+        law.overloaded(Asked(number, law.limit), number + 0.5, "a broken connection", spoke=False)
     assert law.value == 1 / 32
     calm(law, 12, now=100.0)
     assert law.value >= 6
@@ -171,9 +172,9 @@ def test_it_is_never_above_the_ceiling_nor_below_the_least(
         now += 1.0
         before = law.value
         if kind == "ok":
-            law.answered(now - ago, took, now, ceiling=ceiling, busy=busy)
+            law.answered(Asked(now - ago, law.limit), took, now, ceiling=ceiling, busy=busy)
         else:
-            law.overloaded(now - ago, now, kind, spoke=kind == "429")
+            law.overloaded(Asked(now - ago, law.limit), now, kind, spoke=kind == "429")
             assert law.value <= before
         assert LEAST <= law.value <= ceiling
         assert 1 <= law.limit <= ceiling
@@ -190,30 +191,42 @@ class Server(NamedTuple):
     """For how long everybody has to wait after a refusal."""
 
 
-def throughput(server: Server, limit: Callable[[float], int], law: Adaptive | None) -> float:
-    """Answers a second, simulated: as many requests as the limit allows, always."""
-    dice = random.Random(7)
+def throughput(
+    server: Server,
+    limit: Callable[[float], int],
+    law: Adaptive | None,
+    *,
+    pages: float = math.inf,
+    spread: float = 0.3,
+    ceiling: int = 32,
+    seed: int = 7,
+) -> float:
+    """Answers a second, simulated: as many requests as the limit allows, always. `pages` ends it;
+    `spread` is how much answers differ by themselves, as the deviation of their logarithms.
+    """
+    dice = random.Random(seed)
     now, answers, held_until = 0.0, 0, 0.0
-    under_way: list[tuple[float, float, bool]] = []
+    under_way: list[tuple[float, Asked, bool]] = []
     # The law has to begin with nothing known; a fixed limit is always the same.
-    while now < (60 if law is None else 600):
+    while now < (60 if law is None else 600) and answers < pages:
         free_at = max(now, held_until)
         if len(under_way) < limit(now) and (not under_way or free_at < under_way[0][0]):
             now = free_at
             takes = server.takes(len(under_way) + 1)
-            spread = dice.lognormvariate(0, 0.3)
-            end = now + (0.005 if takes is None else takes * spread)
-            heapq.heappush(under_way, (end, now, takes is not None))
+            factor = dice.lognormvariate(0, spread)
+            end = now + (0.005 if takes is None else takes * factor)
+            asked = Asked(now, len(under_way) + 1)
+            heapq.heappush(under_way, (end, asked, takes is not None))
             continue
-        now, began, is_answer = heapq.heappop(under_way)
+        now, asked, is_answer = heapq.heappop(under_way)
         answers += is_answer
         if law is None:
             continue
         if is_answer:
             busy = len(under_way) + 1 >= law.limit
-            law.answered(began, now - began, now, ceiling=32, busy=busy)
+            law.answered(asked, now - asked.number, now, ceiling=ceiling, busy=busy)
         else:
-            law.overloaded(began, now, "status 429", spoke=True, rests=server.pause_s > 0)
+            law.overloaded(asked, now, "status 429", spoke=True, rests=server.pause_s > 0)
             held_until = now + server.pause_s
     return answers / now
 
@@ -248,3 +261,50 @@ def test_it_finds_most_of_the_best_fixed_limits_throughput(server: Server) -> No
     law = Adaptive()
     found = throughput(server, lambda _: law.limit, law)
     assert found >= 0.85 * best
+
+
+def whole_crawl(server: Server, pages: int, ceiling: int, spread: float) -> float:
+    """The throughput of whole crawls of so many pages, as a share of what the best fixed limit of
+    all has; the mean of some crawls.
+    """
+
+    def mean(of: Callable[[int], float]) -> float:
+        return sum(map(of, range(10))) / 10
+
+    def fixed(limit: int) -> float:
+        if server.takes(limit) is None:
+            return 0.0
+        run = partial(throughput, server, lambda _: limit, None, pages=pages, spread=spread)
+        return mean(lambda seed: run(seed=seed))
+
+    def found(seed: int) -> float:
+        law = Adaptive.under(ceiling)
+        return throughput(
+            server,
+            lambda _: law.limit,
+            law,
+            pages=pages,
+            spread=spread,
+            ceiling=ceiling,
+            seed=seed,
+        )
+
+    return mean(found) / max(map(fixed, range(1, ceiling + 1)))
+
+
+@pytest.mark.parametrize(
+    "server",
+    [
+        Server(lambda n: 0.1),
+        *(queues(n) for n in (1, 2, 4, 6)),
+        *(thrashes(n) for n in (2, 4, 6)),
+        *(refuses(n) for n in (2, 4, 6)),
+    ],
+)
+def test_it_finds_it_soon_enough_for_a_crawl_of_300_pages(server: Server) -> None:
+    assert whole_crawl(server, 300, ceiling=8, spread=0.05) >= 0.85
+
+
+@pytest.mark.parametrize("spread", [0.3, 0.6, 1.0])
+def test_a_site_whose_answers_differ_by_themselves_is_asked_for_no_less(spread: float) -> None:
+    assert whole_crawl(Server(lambda n: 0.3), 1000, ceiling=8, spread=spread) >= 0.85

@@ -254,13 +254,105 @@ def test_crawls_that_share_limits_share_dates() -> None:
     assert one.next_date() == 200.0
 
 
+def test_a_delay_counts_from_the_requests_of_other_crawls_as_well() -> None:
+    shared = SharedLimits()
+    told: list[str] = []
+    careful, quick = polite(delay_s=10.0, shared=shared), polite(delay_s=1.0, shared=shared)
+    quick.freed = told.append
+    quick.book("a", 0, 0.0, now=100.0)
+    assert take(quick, 100.0) == "a"
+    careful.book("a", 0, 0.0, now=100.0)
+    assert careful.next_date() == 110.0
+    # It isn't overtaken for ever, either.
+    quick.finished("a", 100.5)
+    quick.book("a", 0, 0.0, now=100.5)
+    assert quick.next_date() == 110.0
+    assert take(careful, 110.0) == "a"
+    careful.finished("a", 110.5)
+    assert told == ["a"]
+    # Its own delay since its own request is all that is left of it.
+    quick.book("a", 0, 0.0, now=110.5)
+    assert take(quick, 120.0) == "a"
+    quick.finished("a", 120.5)
+    quick.book("a", 0, 0.0, now=120.5)
+    assert take(quick, 121.0) == "a"
+
+
+def test_the_lowest_limit_holds_for_all_that_share_it() -> None:
+    shared = SharedLimits()
+    careful, quick = polite(concurrency=1, shared=shared), polite(concurrency=3, shared=shared)
+    for _ in range(2):
+        quick.book("a", 0, 0.0, now=1.0)
+        assert take(quick, 1.0) == "a"
+    assert not careful.book("a", 0, 0.0, now=1.0)
+    quick.finished("a", 2.0)
+    assert not quick.book("a", 0, 0.0, now=2.0)
+    quick.finished("a", 3.0)
+    assert careful.book("a", 0, 0.0, now=3.0)
+    assert take(careful, 3.0) == "a"
+    assert not quick.book("a", 0, 0.0, now=3.0)
+    careful.finished("a", 4.0)
+    for _ in range(3):
+        assert quick.book("a", 0, 0.0, now=4.0)
+        assert take(quick, 4.0) == "a"
+    assert not quick.book("a", 0, 0.0, now=4.0)
+
+
+def test_rates_of_crawls_that_share_limits_hold_one_by_one() -> None:
+    shared = SharedLimits()
+    careful = polite(shared=shared, rate=Rate(1, 60.0))
+    quick = polite(shared=shared, rate=Rate(3, 60.0))
+    for politeness in (careful, quick):
+        politeness.book("a", 0, 0.0, now=100.0)
+    assert take(careful, 100.0) == "a"
+    quick.book("a", 0, 0.0, now=100.0)
+    assert take(quick, 100.0) is None
+    assert quick.next_date() == 160.0
+    careful.finished("a", 101.0)
+    for now in (101.0, 102.0):
+        quick.book("a", 0, 0.0, now=now)
+        assert take(quick, now) == "a"
+    quick.book("a", 0, 0.0, now=103.0)
+    assert quick.next_date() == 160.0
+    careful.book("a", 0, 0.0, now=103.0)
+    assert careful.next_date() == 162.0
+
+
+def test_a_crawl_that_is_over_holds_up_no_other() -> None:
+    shared = SharedLimits()
+    told: list[str] = []
+    gone = polite(concurrency=1, delay_s=1000.0, shared=shared)
+    other = polite(shared=shared)
+    other.freed = told.append
+    other.book("a", 0, 0.0, now=100.0)
+    assert take(other, 100.0) == "a"
+    gone.book("a", 0, 0.0, now=100.0)
+    assert not other.book("a", 0, 0.0, now=100.0)
+    gone.leave()
+    assert told == ["a"]
+    standing = shared.get("a")
+    assert standing is not None
+    assert gone not in standing.blocked
+    assert other.book("a", 0, 0.0, now=100.0)
+
+
+def test_an_origin_whose_rate_is_used_up_is_not_forgotten() -> None:
+    politeness = polite(rate=Rate(1, 60.0))
+    for number in range(300):
+        politeness.book(f"o{number}", 0, 0.0, now=1.0)
+        assert take(politeness, 1.0) is not None
+        politeness.finished(f"o{number}", 2.0)
+    politeness.book("o299", 0, 0.0, now=2.0)
+    assert politeness.next_date() == 61.0
+
+
 def test_what_is_known_of_an_origin_can_be_handed_out_and_taken_back() -> None:
     politeness = polite(adaptive=True)
     politeness.slow_down("a", 10.0, Rate(3, 60.0))
     for began in (1.0, 2.0):
         politeness.book("a", 0, 0.0, now=began)
         take(politeness, began)
-        politeness.overloaded("a", politeness.number("a"), began + 0.5, "status 429", spoke=True)
+        politeness.overloaded("a", politeness.latest("a"), began + 0.5, "status 429", spoke=True)
         politeness.finished("a", began + 0.5)
     politeness.hold("a", 77.0)
     politeness.book("plain", 0, 0.0, now=1.0)
