@@ -111,7 +111,7 @@ class Errands:
             raise RobotsUnavailable(message, url=response.url, retry_after=retry_after)
         text = robots.decode(response.body) if reading == "parse" else ""
         rules = None
-        if len(text) > robots.LARGE:
+        if len(text) > robots.SLOW:
             rules = await self._run_blocking(self._book.parse, text)
         self._learn(errand, text, f"status {response.status}", rules)
 
@@ -125,7 +125,8 @@ class Errands:
                 origin=origin,
                 delay_s=rules.delay_s,
                 rate=rules.rate,
-                robots=text,
+                # A later process asks again for what it couldn't parse in passing.
+                robots=text if len(text) <= robots.SLOW else None,
                 robots_at=self._clock.now(),
             )
         )

@@ -193,3 +193,14 @@ async def test_a_robots_txt_is_asked_for_without_credentials_of_other_origins() 
     assert headers == [None]
     assert other.hits == ["/there"]
     assert "X-Api-Key" not in other.requests[0].headers
+
+
+async def test_a_robots_txt_built_to_take_time_costs_its_own_urls() -> None:
+    rules = robots(
+        "User-agent: *", *(f"Disallow: /*aaaaaaaa{number}aaaaaaaa" for number in range(15_000))
+    )
+    async with Site({"/robots.txt": rules, "*": ""}) as site:
+        nasty = "/" + "a" * 1_900
+        _, report = await crawled(Titles(start_urls=site.urls(nasty, "/b")), settings=OBEY)
+    assert site.hits == ["/b"]
+    assert report.dropped == {"robots-too-complex": 1}
