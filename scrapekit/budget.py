@@ -117,7 +117,7 @@ class ByteBudget:
 class Account:
     """The share of one visit; its `held` bytes count until the `with` is left."""
 
-    __slots__ = ("_budget", "_open", "deadline", "held", "waited")
+    __slots__ = ("_budget", "_open", "deadline", "enough", "held", "waited")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -127,6 +127,8 @@ class Account:
         """Of whoever takes: it is moved by the time spent waiting here."""
         self.waited = False
         """Whether there was any."""
+        self.enough: int | None = None
+        """Decoded bytes after which a body is read no further, whatever `max_body_bytes` says."""
 
     def __repr__(self) -> str:
         return f"<Account held={self.held}>"

@@ -91,6 +91,7 @@ class Errands:
     async def _step(self, errand: Errand) -> Hop | None:
         """Make the request; the hop that it is redirected to, or None if all is read."""
         with self._budget.account() as account:
+            account.enough = robots.MAX_BYTES
             response, elapsed_s = await self._fetcher.ask(errand.hop, account, measured=False)
             errand.sent = response.cached != "hit"
         if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:

@@ -122,8 +122,12 @@ def _bounded(requests: int, seconds: int) -> tuple[int, float]:
 
 
 def decode(body: bytes) -> str:
-    """The text of a robots.txt: UTF-8 (RFC 9309, 2.3), a BOM and what is over the limit cut."""
-    return body[:MAX_BYTES].decode("utf-8-sig", "replace")
+    """The text of a robots.txt: UTF-8 (RFC 9309, 2.3), a BOM and what is over the limit cut, with
+    the line that it falls in: half of one may forbid all.
+    """
+    if len(body) >= MAX_BYTES:
+        body = body[:MAX_BYTES].rpartition(b"\n")[0] or body[:MAX_BYTES]
+    return body.decode("utf-8-sig", "replace")
 
 
 def product_token(user_agent: str) -> str:

@@ -214,7 +214,8 @@ class HttpTransport:
         if content.at_eof() or (answer.status in _REDIRECTS and "Location" in answer.headers):
             return b""
         limit = self._settings.max_body_bytes
-        if not codings and (answer.content_length or 0) > limit:
+        is_long = not codings and (answer.content_length or 0) > limit
+        if is_long and account.enough is None:
             raise too_large(limit)
         try:
             body = await read_body(
