@@ -69,8 +69,8 @@ from scrapekit.traps import Traps
 _ORIGIN: Final = "origin"
 """Its notes on what an origin's robots.txt says."""
 
-_COOKIES: Final = "cookies"
-"""Its note on what sites have set."""
+_COOKIES: Final = "cookies of a site"
+"""Its notes on what sites have set."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -558,16 +558,14 @@ class Engine:
     def _keep_cookies(self) -> None:
         """What sites have set belongs to the next commit."""
         if self._frontier.keeps and self.cookies.changed:
-            for session in self.cookies.changed:
-                kept = msgspec.json.encode(self.cookies.state_of(session)).decode()
-                self._frontier.remember(_COOKIES, session, kept)
-            self.cookies.changed.clear()
+            for name, cookies in self.cookies.take_changes():
+                kept = msgspec.json.encode(cookies).decode() if cookies else None
+                self._frontier.remember(_COOKIES, name, kept)
 
     def _restore_cookies(self) -> None:
         kept = self._frontier.recall_all(_COOKIES)
         if kept:
-            state = {name: msgspec.json.decode(text) for name, text in kept.items()}
-            self.cookies.restore(self.cookies.checked(state))
+            self.cookies.restore_notes({n: msgspec.json.decode(t) for n, t in kept.items()})
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""

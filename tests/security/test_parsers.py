@@ -96,6 +96,18 @@ def sitemap(body: bytes, url: str = "https://shop.test/sitemap.xml") -> list[Any
     return list(Sitemap(body, url))
 
 
+def cookies(flood: Any) -> None:
+    """Many lines from many hosts, into a jar that is full of secure ones of the same name."""
+    scheme, size, line = flood
+    jar = Jar()
+    for number in range(180):
+        jar.take(f"https://{number}.evil.test/", f"a=1; Secure; Path=/{number}", 0.0)
+    for number in range(size // 32):
+        url = f"{scheme}//h{number % 100}.evil.test/"
+        jar.take(url, line.format(number), 0.0)
+        jar.pairs(url, 0.0)
+
+
 def quick(body: bytes) -> bool:
     """Of a size that is neither too small nor too large for a look."""
     return shape.is_quick(b" " * shape.FREE_BYTES + body[: len(body) // 4])
@@ -309,6 +321,14 @@ CASES = [
         (f"{reader}, {body}", FLAT_READERS[reader], FLAT[body])
         for reader in FLAT_READERS
         for body in FLAT
+    ),
+    *(
+        (f"cookie flood, {flood}", cookies, make)
+        for flood, make in {
+            "names": lambda size: ["https:", size, "a{}=1"],
+            "paths": lambda size: ["https:", size, "a=1; Path=/{}; Secure"],
+            "paths of http": lambda size: ["http:", size, "a=1; Path=/{}; Domain=evil.test"],
+        }.items()
     ),
     *((f"sitemap, {body}", sitemap, make) for body, make in SITEMAPS.items()),
     *(

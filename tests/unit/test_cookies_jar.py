@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -202,6 +204,42 @@ class TestBounds:
         jar.take("https://www.new.test/", "a=1", NOW)
         assert sent(jar, "https://www.s0.test/") == "a=1"
         assert sent(jar, "https://www.s1.test/") == ""
+
+    def test_all_that_somebody_registered_has_180_cookies_and_128_kilobytes(self) -> None:
+        jar = Jar()
+        for number in range(1_000):
+            jar.take(f"https://h{number}.evil.test/", "a=1", NOW)
+        assert len(jar) == 180
+        for number in range(1_000):
+            jar.take(f"https://h{number}.evil.test/", f"a={'x' * 4_000}", NOW)
+        assert 20 < len(jar) <= 32
+        assert sent(jar, "https://h999.evil.test/") == f"a={'x' * 4_000}"
+
+    def test_a_flood_leaves_16_megabytes_at_most(self) -> None:
+        line, taken = f"a{{}}={'x' * 4_000}; Path=/{{}}", 0
+        tracemalloc.start()
+        try:
+            jar = Jar()
+            for site in range(400):
+                for number in range(20):
+                    line_, url = line.format(number, number), f"https://s{site}.test/"
+                    taken += jar.take(url, line_, NOW)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken == 8_000
+        assert held <= 20 << 20
+        assert sent(jar, "https://s399.test/0/").startswith("a0=x")
+        assert sent(jar, "https://s0.test/0/") == ""
+
+    def test_what_makes_room_is_told_as_a_change(self) -> None:
+        jar = Jar()
+        for number in range(3_000):
+            jar.take(f"https://www.s{number}.test/", "a=1", NOW)
+        jar.changed.clear()
+        jar.take("https://www.new.test/", "a=1", NOW)
+        assert jar.changed == {"new.test", "s0.test"}
+        assert jar.of("s0.test") == []
 
     @pytest.mark.parametrize(("size", "kept"), [(4_095, True), (4_096, False)])
     def test_a_cookie_has_at_most_4096_octets(self, size: int, kept: bool) -> None:
