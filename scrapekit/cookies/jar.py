@@ -43,6 +43,10 @@ class Cookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It goes to `domain` alone, not to the hosts below it."""
     secure: bool = False
     """It goes to https alone."""
+    from_https: bool = False
+    """It came by https, and so goes to https alone as well. RFC 6265 would have it follow whoever
+    is led to http, where everybody on the way can read it.
+    """
     http_only: bool = False
     expires: float | None = None
     """Seconds since the epoch; None: it lasts as long as the jar."""
@@ -189,6 +193,7 @@ def _granted(wish: SetCookie, url: str) -> Cookie | None:
         path=wish.path or _default_path(url),
         host_only=domain is None,
         secure=wish.secure,
+        from_https=url.startswith("https:"),
         http_only=wish.http_only,
         expires=wish.expires,
     )
@@ -233,7 +238,9 @@ def _are_related(domain: str, cookie: Cookie) -> bool:
 def _goes_to(cookie: Cookie, host: str, path: str, is_secure: bool) -> bool:
     if cookie.domain != host and (cookie.host_only or not _is_below(host, cookie.domain)):
         return False
-    return (is_secure or not cookie.secure) and _covers(cookie.path, path)
+    if not is_secure and (cookie.secure or cookie.from_https):
+        return False
+    return _covers(cookie.path, path)
 
 
 def _covers(outer: str, path: str) -> bool:

@@ -55,8 +55,8 @@ SECRETS: dict[str, dict[str, Any]] = {
     "cookie of the site": {},
 }
 SHARED = {("cookie of the site", "upgrade"), ("cookie of the site", "port")}
-"""Cookies that a site sets belong to a host, whatever its port (RFC 6265, 8.5), and without
-`Secure`, which only https can set, whatever its scheme."""
+"""Cookies that a site sets belong to a host, whatever its port (RFC 6265, 8.5). What came by http
+may go to https, but not the other way round."""
 TRIGGERS = ("redirect", "retry", "meta refresh", "robots", "proxy switch", "sitemap")
 CELLS = list(itertools.product(SECRETS, CHANGES, TRIGGERS))
 
@@ -223,9 +223,8 @@ class Cell:
 
     def sets(self) -> list[str]:
         """The header by which the site sets its cookie, if that is the secret."""
-        flags = "; Secure" if self.change.home.startswith("https") else ""
         is_secret = self.secret == "cookie of the site"
-        return [f"Set-Cookie: session={SECRET}{flags}"] if is_secret else []
+        return [f"Set-Cookie: session={SECRET}"] if is_secret else []
 
     def settings(self, number: int = 0, secret: str = SECRET) -> Settings:
         chosen: dict[str, Any] = {

@@ -31,7 +31,7 @@ class TestWhereCookiesGo:
         ("line", "url", "goes"),
         [
             ("a=1", "https://www.shop.test/a/other", True),
-            ("a=1", "http://www.shop.test/a/", True),
+            ("a=1", "http://www.shop.test/a/", False),
             ("a=1", "https://www.shop.test:8443/a/", True),
             ("a=1", "https://www.shop.test/", False),
             ("a=1", "https://www.shop.test/ab", False),
@@ -136,6 +136,13 @@ class TestSecureCookies:
         jar = jar_of("a=1; Secure; Path=/login")
         assert jar.take("http://www.shop.test/", "a=2", NOW)
         assert jar.take("http://www.shop.test/login", "b=2", NOW)
+
+    def test_what_came_by_http_goes_to_https_and_not_the_other_way_round(self) -> None:
+        jar = jar_of("a=1; Path=/")
+        assert jar.take("http://www.shop.test/", "b=2; Path=/", NOW)
+        assert sent(jar, "https://www.shop.test/") == "a=1; b=2"
+        assert sent(jar, "http://www.shop.test/") == "b=2"
+        assert sent(Jar(list(jar)), "http://www.shop.test/") == "b=2"
 
     @pytest.mark.parametrize(
         ("line", "kept"),
@@ -276,6 +283,7 @@ class TestState:
                 domain="www.shop.test",
                 path="/a",
                 host_only=True,
+                from_https=True,
                 expires=NOW + 60,
             )
         ]
