@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from scrapekit import urls
-from scrapekit.errors import InvalidURL, SitemapError, SpiderError
+from scrapekit.errors import InvalidURL, SitemapError, SpiderError, without_userinfo
 from scrapekit.messages import Request, Response, callback_name
 from scrapekit.sitemaps import Entry, Sitemap, earliest
 from scrapekit.spider import Spider
@@ -158,7 +158,8 @@ def _listed(spider: Spider) -> list[str]:
     listed: object = spider.sitemap_urls
     if isinstance(listed, str):
         raise SpiderError(
-            f"sitemap_urls of spider {spider.name!r} is a string; write a list: [{listed!r}]",
+            f"sitemap_urls of spider {spider.name!r} is a string; write a list: "
+            f"[{without_userinfo(listed)!r}]",
             target=spider.name,
         )
     for url in spider.sitemap_urls:

@@ -393,7 +393,7 @@ PATTERNS = {
     "scrapekit.cookies.dates": {"_DELIMITERS", "_TIME", "_DAY", "_YEAR"},
     "scrapekit.cookies.setcookie": {"_CONTROLS"},
     "scrapekit.document": {"_BASE_TAG"},
-    "scrapekit.errors": {"_START"},
+    "scrapekit.errors": {"_AT", "_START", "_NO_NAME"},
     "scrapekit.formdata": {"_NEWLINE"},
     "scrapekit.messages": {"_BASE_TAG", "_META_TAG"},
     "scrapekit.pathrules": {"_ESCAPE", "_PLAIN_PATTERN", "_PLAIN_PATH", "_STARS"},
@@ -408,7 +408,7 @@ AUTHORS = {
     # Those that meet what the spider's author has written.
     "scrapekit.authority": {"_PROXY", "_AUTH", "_BEARER"},
     "scrapekit.document": {"_ATTR", "_PSEUDO_ELEMENT"},
-    "scrapekit.settings": {"_SECRET_HEADER", "_USERINFO", "_FUNCTION"},
+    "scrapekit.settings": {"_FUNCTION"},
 }
 
 
