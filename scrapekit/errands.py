@@ -143,13 +143,12 @@ class Errands:
 
     def _tried_again(self, errand: Errand, error: SiteError) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
-        first = errand.first
         trouble = _unavailable(errand, error)
-        due = self._retries.at(first.request, errand.tries, errand.turn, trouble)
+        due = self._retries.at(errand.first.request, errand.tries, errand.turn, trouble)
         if due is None:
             return False
         errand.tries += 1
-        self._scheduler.forward_errand(errand, first, due)
+        self._scheduler.forward_errand(errand, errand.first, due)
         return True
 
     def _close(self, errand: Errand, error: Exception) -> None:
