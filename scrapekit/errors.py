@@ -214,7 +214,15 @@ class SiteError(ScrapekitError):
 
 
 class ConnectError(SiteError):
-    """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up."""
+    """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up.
+
+    `stage` is "name", "tls" or "way" (no network, or none that leads there) where it failed for
+    another reason than that the site is busy or down.
+    """
+
+    def __init__(self, message: str, *, url: str = "", stage: str = "") -> None:
+        super().__init__(message, url=url)
+        self.stage = stage
 
 
 class ProxyError(ConnectError):

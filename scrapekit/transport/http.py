@@ -161,7 +161,8 @@ class HttpTransport:
             exc.url = request.url
             raise
         except FOREIGN as exc:
-            raise translate(exc, request.url, self._settings) from exc
+            proxied = self._proxied(request)
+            raise translate(exc, request.url, self._settings, proxied=proxied) from exc
         elapsed_s = self._clock.now() - started
         if flags:
             _condemn(answer)

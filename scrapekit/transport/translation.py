@@ -32,6 +32,18 @@ FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
 """What `translate` knows."""
 
 _MAX_REASON: Final = 300
+_NO_WAY: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOBUFS,
+        errno.EPERM,
+    }
+)
+"""What our own machine or network says, whatever the site does."""
 _OWN_NUMBERS: Final = (ssl.SSLError, socket.gaierror)
 """OSErrors whose errno isn't the system's."""
 
@@ -40,22 +52,25 @@ class _Failure(NamedTuple):
     error: BaseException
     url: str
     settings: Settings
+    proxied: bool
 
 
 _Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
 
 
 def translate(
-    error: BaseException, url: str, settings: Settings
+    error: BaseException, url: str, settings: Settings, *, proxied: bool = False
 ) -> SiteError | Refused | OutOfFiles:
-    """Our error for one of aiohttp's; to be raised `from` it."""
+    """Our error for one of aiohttp's; to be raised `from` it. `proxied`: by a proxy, which is
+    what can't be reached then.
+    """
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
         return refused.refused
     if getattr(refused or error, "errno", None) in (errno.EMFILE, errno.ENFILE):
         advice = "raise the limit (ulimit -n) or lower the setting concurrency"
         return OutOfFiles(f"too many open files: {advice}", url=url)
-    failure = _Failure(error, url, settings)
+    failure = _Failure(error, url, settings, proxied)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 
 
@@ -67,8 +82,25 @@ def _says(kind: type[SiteError], message: str) -> Callable[[_Failure], SiteError
     return make
 
 
+def _no_connection(message: str, stage: str = "") -> Callable[[_Failure], SiteError]:
+    def make(failure: _Failure) -> SiteError:
+        host, reason = urls.host(failure.url), _reason(failure.error)
+        text = message.format(host=host, reason=reason)
+        return ConnectError(text, url=failure.url, stage=stage or _stage(failure.error))
+
+    return make
+
+
+def _stage(error: BaseException) -> str:
+    number = getattr(getattr(error, "os_error", None) or error, "errno", None)
+    return "way" if number in _NO_WAY else ""
+
+
 def _connect_timeout(failure: _Failure) -> SiteError:
     after_s = failure.settings.connect_timeout_s
+    if failure.proxied:
+        message = f"no connection by the proxy within {after_s:g} s"
+        return ProxyError(message, url=failure.url)
     message = f"no connection to {urls.host(failure.url)} within {after_s:g} s"
     return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s)
 
@@ -110,27 +142,27 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (aiohttp.ServerTimeoutError, _read_timeout),
     (
         aiohttp.ClientConnectorDNSError,
-        _says(ConnectError, "the name {host} doesn't resolve: {reason}"),
+        _no_connection("the name {host} doesn't resolve: {reason}", "name"),
     ),
     (
         aiohttp.ClientConnectorCertificateError,
-        _says(ConnectError, "the TLS certificate of {host} isn't valid: {reason}"),
+        _no_connection("the TLS certificate of {host} isn't valid: {reason}", "tls"),
     ),
-    (aiohttp.ClientSSLError, _says(ConnectError, "TLS with {host} fails: {reason}")),
+    (aiohttp.ClientSSLError, _no_connection("TLS with {host} fails: {reason}", "tls")),
     (
         aiohttp.ClientProxyConnectionError,
         _says(ProxyError, "the proxy can't be reached: {reason}"),
     ),
-    (aiohttp.ClientConnectorError, _says(ConnectError, "{host} can't be reached: {reason}")),
+    (aiohttp.ClientConnectorError, _no_connection("{host} can't be reached: {reason}")),
     (aiohttp.ClientHttpProxyError, _proxy_refuses),
-    (HungUp, _says(ConnectError, "{host} hung up instead of answering")),
-    (aiohttp.ServerDisconnectedError, _says(ConnectError, "{host} hung up instead of answering")),
-    (aiohttp.InvalidURL, _says(ConnectError, "{host} is no address that can be dialled")),
+    (HungUp, _no_connection("{host} hung up instead of answering")),
+    (aiohttp.ServerDisconnectedError, _no_connection("{host} hung up instead of answering")),
+    (aiohttp.InvalidURL, _no_connection("{host} is no address that can be dialled", "name")),
     (aiohttp.ClientPayloadError, _says(BodyTruncated, "the body ends early: {reason}")),
     (aiohttp.ClientResponseError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
     (HttpProcessingError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
-    (aiohttp.ClientError, _says(ConnectError, "the connection to {host} broke: {reason}")),
-    (OSError, _says(ConnectError, "the connection to {host} broke: {reason}")),
+    (aiohttp.ClientError, _no_connection("the connection to {host} broke: {reason}")),
+    (OSError, _no_connection("the connection to {host} broke: {reason}")),
 )
 
 
