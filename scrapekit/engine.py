@@ -17,7 +17,7 @@ from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
-from scrapekit.budget import ByteBudget
+from scrapekit.budget import Account, ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
 from scrapekit.cookies.jars import Jars
@@ -58,7 +58,7 @@ from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
-from scrapekit.sitemapfeed import SitemapFeed, each_callback
+from scrapekit.sitemapfeed import SitemapFeed, each_callback, most_ahead
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.standing import OriginState, SharedLimits
 from scrapekit.starts import check as check_starts
@@ -168,7 +168,8 @@ class Engine:
             self._keep_origin,
         )
         self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
-        self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
+        ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead)
         self._feed = Feed(
             spider,
             self._sitemaps,
@@ -212,7 +213,7 @@ class Engine:
                 kept = self._recrawl.unchanged(request, response)
                 self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
-                results = await self._results(request, response, kept)
+                results = await self._results(request, response, kept, account)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
                 self._recrawl.refused(request, refusal)
@@ -512,14 +513,14 @@ class Engine:
             await self._lanes.room()
 
     async def _results(
-        self, request: Request, response: Response, kept: Unchanged | None
+        self, request: Request, response: Response, kept: Unchanged | None, account: Account
     ) -> list[Any]:
         """What the callback makes of a page, or has made of it when it was the same."""
         if kept is not None:
             reach = response.reach
             return [r.at_depth(r.depth, min(r.reach, reach)) for r in kept.requests]
         if self._sitemaps.takes(request):
-            self._sitemaps.take(response)
+            self._sitemaps.take(response, account)
             return []
         return await self._callbacks.call(request.callback, response)
 

@@ -263,3 +263,17 @@ async def test_the_server_decides_how_fast_not_the_sitemap() -> None:
         spider = Paths(sitemap_urls=[site.url("/s.xml")])
         await crawled(spider, settings={"concurrency_per_origin": 2})
         assert site.peak <= 2
+
+
+async def test_a_budget_full_of_sitemaps_lets_the_pages_through() -> None:
+    """They are read only as fast as pages are done, which need room as well."""
+    async with Site({"*": "x" * 200}) as site:
+        lists = [f"/{n}.xml" for n in range(6)]
+        site.pages["/sitemap.xml"] = index(site, *lists)
+        for name in lists:
+            site.pages[name] = urlset(site, *(f"{name}/{page}" for page in range(100)))
+        settings = {"max_bytes_in_flight": 1_000, "concurrency": 4}
+        spider = Paths(sitemap_urls=[site.url("/sitemap.xml")])
+        items, report = await crawled(spider, settings=settings)
+    assert len(items) == 600
+    assert report.ok
