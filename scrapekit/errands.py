@@ -15,7 +15,7 @@ from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
 from scrapekit.clock import Clock
-from scrapekit.errors import RedirectError, Refused, RobotsUnavailable, SiteError
+from scrapekit.errors import OutOfFiles, RedirectError, Refused, RobotsUnavailable, SiteError
 from scrapekit.failure import failure
 from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Hop
@@ -70,9 +70,11 @@ class Errands:
         """One turn of an errand: to its end, to its next hop, or to be tried again."""
         try:
             hop = await self._step(errand)
-        except SiteError as error:
+        except (SiteError, OutOfFiles) as error:
             if self._tried_again(errand, error):
                 return
+            if isinstance(error, OutOfFiles):
+                self._tell.failed(failure(error, "fetch", request=errand.hop.request))
             self._close(errand, error)
         except Refused as refusal:
             # The pages' own addresses are looked at as well, so these needn't be forbidden. Others
@@ -141,9 +143,9 @@ class Errands:
                 rules.delay_s,
             )
 
-    def _tried_again(self, errand: Errand, error: SiteError) -> bool:
+    def _tried_again(self, errand: Errand, error: SiteError | OutOfFiles) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
-        trouble = _unavailable(errand, error)
+        trouble = error if isinstance(error, OutOfFiles) else _unavailable(errand, error)
         due = self._retries.at(errand.first.request, errand.tries, errand.turn, trouble)
         if due is None:
             return False
