@@ -16,6 +16,23 @@ AUTH_PATTERN: Final = (
 )
 AUTH_TITLE: Final = "'name:password' or 'Bearer TOKEN'"
 
+PUBLIC_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "cache-control",
+        "dnt",
+        "pragma",
+        "range",
+        "user-agent",
+        "upgrade-insecure-requests",
+    }
+)
+"""Headers that say nothing about who asks. All others may be secret: a list of known secrets would
+miss the next one (X-Api-Key, X-Token, ...).
+"""
+
 _PROXY: Final = re.compile(PROXY_PATTERN)
 _AUTH: Final = re.compile(AUTH_PATTERN)
 _BEARER: Final = re.compile(r"bearer +([!-~]+)\Z", re.IGNORECASE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Final, Generic, TypeVar
@@ -29,13 +30,19 @@ class Errand:
 
     origin: str
     hop: Hop
-    first: Hop
-    """The one that all redirects come from, to begin with again."""
+    firsts: tuple[Hop, ...]
+    """Those that all redirects come from, one for each proxy that it may go by: the next try goes
+    by the next."""
     tries: int = 1
     began: float = 0.0
     in_turn: bool = False
     sent: bool = True
     """Whether a request was made in this turn, or a cache had the answer."""
+
+    @property
+    def first(self) -> Hop:
+        """The one to begin with, in this try."""
+        return self.firsts[(self.tries - 1) % len(self.firsts)]
 
     @property
     def turn(self) -> str:
@@ -96,13 +103,15 @@ class Begun:
         else:
             line.ready.append(turn)
 
-    def ask(self, origin: str, reach: int) -> Errand:
-        """Begin an errand that goes no further than `reach`; until `answered` the origin's pages
-        have to wait.
+    def ask(self, origin: str, reach: int, proxies: Sequence[str] = ()) -> Errand:
+        """Begin an errand that goes no further than `reach`, and by no other way than by one of the
+        `proxies`, if there are any; until `answered` the origin's pages have to wait.
         """
         self._asking.add(origin)
-        hop = Hop(Request(f"{origin}/robots.txt").at_depth(0, reach))
-        return Errand(origin, hop, first=hop)
+        url = f"{origin}/robots.txt"
+        asked = [Request(url, proxy=proxy).at_depth(0, reach) for proxy in proxies or (None,)]
+        firsts = tuple(map(Hop, asked))
+        return Errand(origin, firsts[0], firsts)
 
     def answered(self, origin: str) -> None:
         """The errand is over."""

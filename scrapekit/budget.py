@@ -9,7 +9,9 @@ on to its end without waiting, and gives back all it had. The others never pass 
 
     used <= limit + what one account holds
 
-always; what one account holds is bounded by `max_body_bytes`.
+always; what one account holds is bounded by `max_body_bytes`. What is set aside, because it is
+read only as fast as the crawl goes on, is counted too, but never holds the right to overdraw: the
+crawl would wait for it, and it for the crawl. So it may have to be added on top once more.
 
 Belongs to the thread of one event loop.
 """
@@ -109,6 +111,13 @@ class ByteBudget:
         if self._overdrawer is account:
             self._overdrawer = None
 
+    def _set_aside(self, account: Account) -> Account:
+        aside = Account(self)
+        aside.held, account.held = account.held, 0
+        self._retire(account)
+        self._admit()
+        return aside
+
     def _close(self, account: Account) -> None:
         self._give_back(account, account.held)
         self._retire(account)
@@ -119,7 +128,7 @@ class ByteBudget:
 class Account:
     """The share of one visit; its `held` bytes count until the `with` is left."""
 
-    __slots__ = ("_budget", "_open", "deadline", "held", "waited")
+    __slots__ = ("_budget", "_open", "deadline", "enough", "held", "waited")
 
     def __init__(self, budget: ByteBudget) -> None:
         self._budget = budget
@@ -129,6 +138,8 @@ class Account:
         """Of whoever takes: it is moved by the time spent waiting here."""
         self.waited = False
         """Whether there was any."""
+        self.enough: int | None = None
+        """Decoded bytes after which a body is read no further, whatever `max_body_bytes` says."""
 
     def __repr__(self) -> str:
         return f"<Account held={self.held}>"
@@ -143,6 +154,16 @@ class Account:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def set_aside(self) -> Account:
+        """Move what it holds to an account of its own, which isn't given back with this one; to be
+        closed by whoever keeps the bytes.
+        """
+        return self._budget._set_aside(self)
+
+    def close(self) -> None:
+        """Give everything back. Idempotent."""
         self._open = False
         self._budget._close(self)
 

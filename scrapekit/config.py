@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from scrapekit.errors import SettingsError, did_you_mean
+from scrapekit.errors import SettingsError, did_you_mean, name_in
 from scrapekit.settings import SETTINGS, Settings, changed, check
 
 PREFIX: Final = "SCRAPEKIT_"
@@ -126,8 +126,8 @@ def parse_assignments(assignments: Iterable[str], source: str = "-s") -> Source:
     for assignment in assignments:
         name, equals, value = assignment.partition("=")
         if not equals:
-            message = f"{source} {assignment!r}: expected NAME=VALUE"
-            raise SettingsError(message, name=name, source=source)
+            message = f"{source} {name_in(assignment)}: expected NAME=VALUE"
+            raise SettingsError(message, name=name_in(name), source=source)
         values[name.strip()] = value
     return Source(source, values, is_text=True)
 
@@ -151,7 +151,11 @@ def _table(path: Path) -> dict[str, Any] | None:
     table = tool.get("scrapekit") if isinstance(tool, dict) else None
     if table is None or isinstance(table, dict):
         return table
-    raise _broken(path, f"tool.scrapekit is {table!r}; expected a table", "tool.scrapekit")
+    raise _broken(
+        path,
+        f"tool.scrapekit is {name_in(table)}; expected a table",
+        "tool.scrapekit",
+    )
 
 
 def _load(path: Path) -> dict[str, Any] | None:

@@ -17,7 +17,7 @@ from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
-from scrapekit.budget import ByteBudget
+from scrapekit.budget import Account, ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
 from scrapekit.cookies.jars import Jars
@@ -58,7 +58,7 @@ from scrapekit.retries import Retries
 from scrapekit.robots import RobotsBook
 from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
-from scrapekit.sitemapfeed import SitemapFeed, each_callback
+from scrapekit.sitemapfeed import SitemapFeed, each_callback, most_ahead
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
 from scrapekit.standing import OriginState, SharedLimits
 from scrapekit.starts import check as check_starts
@@ -69,8 +69,8 @@ from scrapekit.traps import Traps
 _ORIGIN: Final = "origin"
 """Its notes on what an origin's robots.txt says."""
 
-_COOKIES: Final = "cookies"
-"""Its note on what sites have set."""
+_COOKIES: Final = "cookies of a site"
+"""Its notes on what sites have set."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -170,7 +170,8 @@ class Engine:
             self._keep_origin,
         )
         self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
-        self._sitemaps = SitemapFeed(spider, self._sitemap_failed)
+        ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead)
         self._feed = Feed(
             spider,
             self._sitemaps,
@@ -218,7 +219,7 @@ class Engine:
                 kept = self._recrawl.unchanged(request, response)
                 is_page = self._check_status(response, is_known=kept is not None)
                 self._scheduler.arrived(lease)
-                results = await self._results(request, response, kept)
+                results = await self._results(request, response, kept, account)
             except Refused as refusal:
                 self._tell.dropped(refusal.reason, 1, refusal.url)
                 self._recrawl.refused(request, refusal)
@@ -538,14 +539,14 @@ class Engine:
             await self._lanes.room()
 
     async def _results(
-        self, request: Request, response: Response, kept: Unchanged | None
+        self, request: Request, response: Response, kept: Unchanged | None, account: Account
     ) -> list[Any]:
         """What the callback makes of a page, or has made of it when it was the same."""
         if kept is not None:
             reach = response.reach
             return [r.at_depth(r.depth, min(r.reach, reach)) for r in kept.requests]
         if self._sitemaps.takes(request):
-            self._sitemaps.take(response)
+            self._sitemaps.take(response, account)
             return []
         return await self._callbacks.call(request.callback, response)
 
@@ -595,16 +596,14 @@ class Engine:
     def _keep_cookies(self) -> None:
         """What sites have set belongs to the next commit."""
         if self._frontier.keeps and self.cookies.changed:
-            for session in self.cookies.changed:
-                kept = msgspec.json.encode(self.cookies.state_of(session)).decode()
-                self._frontier.remember(_COOKIES, session, kept)
-            self.cookies.changed.clear()
+            for name, cookies in self.cookies.take_changes():
+                kept = msgspec.json.encode(cookies).decode() if cookies else None
+                self._frontier.remember(_COOKIES, name, kept)
 
     def _restore_cookies(self) -> None:
         kept = self._frontier.recall_all(_COOKIES)
         if kept:
-            state = {name: msgspec.json.decode(text) for name, text in kept.items()}
-            self.cookies.restore(self.cookies.checked(state))
+            self.cookies.restore_notes({n: msgspec.json.decode(t) for n, t in kept.items()})
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""

@@ -15,7 +15,7 @@ from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
 from scrapekit.clock import Clock
-from scrapekit.errors import RedirectError, Refused, RobotsUnavailable, SiteError
+from scrapekit.errors import OutOfFiles, RedirectError, Refused, RobotsUnavailable, SiteError
 from scrapekit.failure import failure
 from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Hop
@@ -70,9 +70,11 @@ class Errands:
         """One turn of an errand: to its end, to its next hop, or to be tried again."""
         try:
             hop = await self._step(errand)
-        except SiteError as error:
+        except (SiteError, OutOfFiles) as error:
             if self._tried_again(errand, error):
                 return
+            if isinstance(error, OutOfFiles):
+                self._tell.failed(failure(error, "fetch", request=errand.hop.request))
             self._close(errand, error)
         except Refused as refusal:
             # The pages' own addresses are looked at as well, so these needn't be forbidden. Others
@@ -91,6 +93,7 @@ class Errands:
     async def _step(self, errand: Errand) -> Hop | None:
         """Make the request; the hop that it is redirected to, or None if all is read."""
         with self._budget.account() as account:
+            account.enough = robots.MAX_BYTES
             response, elapsed_s = await self._fetcher.ask(errand.hop, account, measured=False)
             errand.sent = response.cached != "hit"
         if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:
@@ -111,7 +114,7 @@ class Errands:
             raise RobotsUnavailable(message, url=response.url, retry_after=retry_after)
         text = robots.decode(response.body) if reading == "parse" else ""
         rules = None
-        if len(text) > robots.LARGE:
+        if len(text) > robots.SLOW:
             rules = await self._run_blocking(self._book.parse, text)
         self._learn(errand, text, f"status {response.status}", rules)
 
@@ -125,7 +128,8 @@ class Errands:
                 origin=origin,
                 delay_s=rules.delay_s,
                 rate=rules.rate,
-                robots=text,
+                # A later process asks again for what it couldn't parse in passing.
+                robots=text if len(text) <= robots.SLOW else None,
                 robots_at=self._clock.now(),
             )
         )
@@ -139,15 +143,14 @@ class Errands:
                 rules.delay_s,
             )
 
-    def _tried_again(self, errand: Errand, error: SiteError) -> bool:
+    def _tried_again(self, errand: Errand, error: SiteError | OutOfFiles) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
-        first = errand.first
-        trouble = _unavailable(errand, error)
-        due = self._retries.at(first.request, errand.tries, errand.turn, trouble)
+        trouble = error if isinstance(error, OutOfFiles) else _unavailable(errand, error)
+        due = self._retries.at(errand.first.request, errand.tries, errand.turn, trouble)
         if due is None:
             return False
         errand.tries += 1
-        self._scheduler.forward_errand(errand, first, due)
+        self._scheduler.forward_errand(errand, errand.first, due)
         return True
 
     def _close(self, errand: Errand, error: Exception) -> None:

@@ -214,7 +214,15 @@ class SiteError(ScrapekitError):
 
 
 class ConnectError(SiteError):
-    """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up."""
+    """No connection: the name doesn't resolve, the port refuses, TLS fails, the peer hangs up.
+
+    `stage` is "name", "tls" or "way" (no network, or none that leads there) where it failed for
+    another reason than that the site is busy or down.
+    """
+
+    def __init__(self, message: str, *, url: str = "", stage: str = "") -> None:
+        super().__init__(message, url=url)
+        self.stage = stage
 
 
 class ProxyError(ConnectError):
@@ -382,6 +390,8 @@ class CallbackTimedOut(CrawlError):
         self.after_s = after_s
 
 
+_AT: Final = re.compile(r"@|%(?:25)*+40")
+_NO_NAME: Final = re.compile(r"[^\w.-]")
 _START: Final = re.compile(r"https?:[/\\]*+|[a-z][a-z0-9+.-]*+://", re.IGNORECASE)
 
 
@@ -390,11 +400,25 @@ def without_userinfo(url: str) -> str:
 
     Whatever is no text is returned as it is.
     """
-    if not isinstance(url, str) or "@" not in url or url.startswith("mailto:"):
+    if not isinstance(url, str) or url.startswith("mailto:"):
         return url
-    # Up to the last "@": a password may hold any sign, and the URL may be malformed.
+    # Up to the last "@": a password may hold any sign, and the URL may be malformed. Where all of
+    # it was percent-encoded, the "@" was so as well, maybe more than once.
+    *hidden, shown = _AT.split(url)
+    if not hidden:
+        return url
     start = _START.match(url)
-    return f"{start[0] if start else ''}***@{url.rpartition('@')[2]}"
+    return f"{start[0] if start else ''}***@{shown}"
+
+
+def name_in(text: object) -> str:
+    """What was given for a name and can't be one, as it may be shown: up to what no name has in it,
+    for what follows may be a value, and secret.
+    """
+    if not isinstance(text, str):
+        return repr(text) if isinstance(text, (int, float)) else type(text).__name__
+    name = _NO_NAME.split(text, maxsplit=1)[0]
+    return repr(name if name == text else f"{name}...")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

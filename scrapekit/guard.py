@@ -9,27 +9,12 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from scrapekit import urls
-from scrapekit.authority import authorization_of
+from scrapekit.authority import PUBLIC_HEADERS, authorization_of
 from scrapekit.errors import InvalidURL, RedirectError, Refused, UsageError, without_userinfo
 from scrapekit.messages import Request
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 
-# Headers that say nothing about who asks. All others may be secret, and stay with the origin
-# they were meant for: a list of known secrets would miss the next one (X-Api-Key, X-Token, ...).
-PUBLIC_HEADERS: Final = frozenset(
-    {
-        "accept",
-        "accept-encoding",
-        "accept-language",
-        "cache-control",
-        "dnt",
-        "pragma",
-        "range",
-        "user-agent",
-        "upgrade-insecure-requests",
-    }
-)
 # Fetch standard, "request-body-header name", and the length.
 _BODY_HEADERS: Final = frozenset(
     {
@@ -52,7 +37,9 @@ class Scope:
     def limit_to(self, domains: Iterable[str] | None) -> None:
         """Start over with other domains. Raises UsageError for what is no host name."""
         if isinstance(domains, str):
-            raise UsageError(f"allowed_domains is a string; write a list: [{domains!r}]")
+            raise UsageError(
+                f"allowed_domains is a string; write a list: [{without_userinfo(domains)!r}]"
+            )
         names = {_domain(name) for name in domains or ()}
         self._open = domains is None
         self._anywhere = "*" in names
@@ -108,8 +95,8 @@ def _domain(name: str) -> str:
     # A port, a path, a user name or a pattern would never match a host: nothing would be fetched.
     if not host.strip(".") or "*" in host or href != f"http://{host}/":
         raise UsageError(
-            f"{name!r} in allowed_domains is no host name; write it like 'example.com', which "
-            "includes its subdomains, or '*' for anywhere"
+            f"{without_userinfo(name)!r} in allowed_domains is no host name; write it like "
+            "'example.com', which includes its subdomains, or '*' for anywhere"
         )
     return host.strip(".")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from scrapekit import urls
-from scrapekit.errors import InvalidURL, SettingsError
+from scrapekit.errors import InvalidURL, SettingsError, without_userinfo
 from scrapekit.settings import DomainSettings, Settings
 
 
@@ -85,8 +85,8 @@ def _domain(name: str) -> str:
     host = urls.host(href) if href else ""
     if not host.strip(".") or href != f"http://{host}/":
         message = (
-            f"domains: {name!r} is no host name; write it like 'example.com', which includes its "
-            "subdomains"
+            f"domains: {without_userinfo(name)!r} is no host name; write it like 'example.com', "
+            "which includes its subdomains"
         )
         raise SettingsError(message, name="domains", source="domains")
     return host.strip(".")

@@ -16,7 +16,7 @@ from scrapekit.addresses import Space
 from scrapekit.authority import authorization_of, check_proxy
 from scrapekit.directives import forbids_following
 from scrapekit.document import Document, Element
-from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError
+from scrapekit.errors import DocumentRefused, InvalidJSON, InvalidURL, UsageError, name_in
 
 Callback = Callable[..., Any] | str
 """What `callback=` takes: a method of the spider, its name, or a module-level function."""
@@ -385,14 +385,14 @@ def _when(not_before_s: float, delay_s: float) -> When | None:
 
 def _method(method: str) -> str:
     if not isinstance(method, str) or not method or not _TOKEN.issuperset(method.lower()):
-        raise UsageError(f"{method!r} is no HTTP method (RFC 9110, 5.6.2: a token)")
+        raise UsageError(f"{name_in(method)} is no HTTP method (RFC 9110, 5.6.2: a token)")
     return method.upper()
 
 
 def _check_headers(headers: Mapping[str, str]) -> None:
     for name, value in headers.items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name.lower()):
-            raise UsageError(f"{name!r} is no header name (RFC 9110, 5.1: a token)")
+            raise UsageError(f"{name_in(name)} is no header name (RFC 9110, 5.1: a token)")
         if not isinstance(value, str) or any(c in value for c in "\r\n\0"):
             raise UsageError(f"the value of header {name!r} must be a str on one line")
 
@@ -400,7 +400,7 @@ def _check_headers(headers: Mapping[str, str]) -> None:
 def _check_cookies(cookies: Mapping[str, str]) -> None:
     for name, value in cookies.items():
         if not isinstance(name, str) or not name or not _TOKEN.issuperset(name.lower()):
-            raise UsageError(f"{name!r} is no cookie name (RFC 6265, 4.1.1: a token)")
+            raise UsageError(f"{name_in(name)} is no cookie name (RFC 6265, 4.1.1: a token)")
         # Wider than RFC 6265, 4.1.1, because servers set quotes and commas and want them back.
         if not isinstance(value, str) or any(c < " " or c in ";\x7f" for c in value):
             raise UsageError(f"the value of cookie {name!r} must be a str without ';' on one line")

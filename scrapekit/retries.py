@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import random
 
 from scrapekit import retry, urls
 from scrapekit.announcer import Announcer
 from scrapekit.clock import Clock
+from scrapekit.errors import OutOfFiles
 from scrapekit.messages import Request, Response
 from scrapekit.retry import RetryBudget
 from scrapekit.settings import Settings
+
+logger = logging.getLogger("scrapekit")
 
 
 class Retries:
@@ -20,6 +24,7 @@ class Retries:
         self._clock = clock
         self._tell = announcer
         self._budget = RetryBudget()
+        self._warned = False
 
     def __repr__(self) -> str:
         return f"<Retries {self._budget!r}>"
@@ -35,10 +40,21 @@ class Retries:
             now=now,
             random=random.random,
         )
-        if due is None or not self._budget.take(origin):
+        if due is None:
+            return None
+        # Of what isn't the site's fault, nobody has to fear a storm of retries there.
+        if isinstance(error, OutOfFiles):
+            self._warn(error)
+        elif not self._budget.take(origin):
             return None
         self._tell.retried(request, tries, error, due)
         return due
+
+    def _warn(self, error: OutOfFiles) -> None:
+        """Once: there may be thousands of them, and none in the end, if waiting helps."""
+        if not self._warned:
+            self._warned = True
+            logger.warning("%s; until then, requests wait for others to end", error)
 
     def came(self, response: Response) -> None:
         """A page came, which makes its origin worth more retries; not one that is accepted though

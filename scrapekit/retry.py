@@ -30,6 +30,10 @@ RETRIED_ERRORS: Final = (
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 OVERLOAD_STATUSES: Final = {429: "status 429", 503: "status 503"}
 """By which a site says that it is asked for too much, and how that is called."""
+_TRIES_WITHOUT_FILES: Final = 12
+"""Nothing was sent, and no site is to blame, so the settings' `retries` aren't what counts. By then
+the waits are long enough for others to have closed theirs, or nothing helps.
+"""
 # RFC 9110, 9.2.2: repeating any other method may do its work twice.
 IDEMPOTENT: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"})
 
@@ -49,8 +53,14 @@ def decide(
     likely, so that pages which failed together don't come back together. A Retry-After is obeyed
     up to `max_retry_delay_s`. `random` gives floats in [0, 1).
     """
-    repeatable = method in IDEMPOTENT or method in settings.retry_methods
-    if tries > settings.retries or not repeatable or not is_passing(error):
+    if not is_passing(error):
+        return None
+    if isinstance(error, OutOfFiles):
+        may = tries < max(_TRIES_WITHOUT_FILES, settings.retries + 1)
+    else:
+        repeatable = method in IDEMPOTENT or method in settings.retry_methods
+        may = repeatable and tries <= settings.retries
+    if not may:
         return None
     # Bounded, because floats are: 2.0 ** 1024 is an error.
     growth = 2.0 ** min(tries - 1, 100)
@@ -75,8 +85,8 @@ def wished_delay_s(error: Exception, now: float) -> float | None:
 
 def overload_sign(error: Exception) -> str | None:
     """How an error is called that may come of a site being asked for too much; None for others."""
-    if isinstance(error, ProxyError):
-        # It says nothing of the site behind.
+    if isinstance(error, ProxyError) or (isinstance(error, ConnectError) and error.stage):
+        # It says nothing of the site behind, or of what it can bear.
         return None
     if isinstance(error, FetchTimeout):
         return "a timeout"

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import zlib
+from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from protego import Protego
-
-from scrapekit import urls
-from scrapekit.agents import only_for
-from scrapekit.errors import InvalidURL, RobotsUnavailable
+from scrapekit import robotsfile, urls
+from scrapekit.errors import InvalidURL, Refused, RobotsUnavailable
+from scrapekit.pathrules import PathRules, TooManyRules
 
 MAX_DELAY_S: Final = 86_400.0
 """A site that asks for longer pauses can't hang a crawl for ever."""
-LARGE: Final = 65_536
-"""Characters. Larger ones take long to parse."""
-_MOST_LARGE: Final = 8
-"""So many are known at a time: each takes up to 35 MB. An earlier one is asked for again."""
+TOO_COMPLEX: Final = "robots-too-complex"
+"""The reason of Refused for a URL of which nobody can say in time whether it is allowed."""
+
+SLOW: Final = 16_384
+"""Characters. Larger ones take longer to parse than the event loop can spare, up to 0.5 s."""
+_LARGE: Final = 65_536
+"""Bytes of memory."""
+_MOST_BYTES: Final = 96 << 20
+_MOST_BYTES_OF_LARGE: Final = 32 << 20
+"""What is known at a time may take so much memory: of sites with thirty rules, 12,000. Those that
+weren't asked about for longest are forgotten, and asked for again. Large ones, of which a hostile
+site has as many as subdomains, make room for one another only.
+"""
+_LEAST_SIZE: Final = 500
+_WORTH_PACKING: Final = 1_000
 _MAX_REQUESTS: Final = 10_000
 _MAX_PERIOD_S: Final = 86_400.0
 MAX_BYTES: Final = 500 * 1024
@@ -43,47 +54,80 @@ class Robots:
     """What one robots.txt says to one user agent."""
 
     def __init__(self, text: str, user_agent: str) -> None:
-        self.text = text
         self._agent = product_token(user_agent)
-        self._rules = Protego.parse(only_for(self._agent, text)) if text.strip() else None
-
-    def __repr__(self) -> str:
-        return f"<Robots for {self._agent}: {'rules' if self._rules else 'all allowed'}>"
-
-    def allows(self, url: str) -> bool:
-        return self._rules is None or bool(self._rules.can_fetch(url, self._agent))
-
-    @property
-    def delay_s(self) -> float:
+        self._text = _packed(text)
+        file = robotsfile.read(text, self._agent)
+        self._rules = PathRules(file.rules)
+        self._sitemaps = file.sitemaps
+        self.delay_s = min(file.delay_s or 0.0, MAX_DELAY_S)
         """The Crawl-delay in seconds, at most MAX_DELAY_S; 0 if there is none."""
-        delay = self._rules.crawl_delay(self._agent) if self._rules else None
-        return min(max(0.0, float(delay)), MAX_DELAY_S) if delay is not None else 0.0
-
-    @property
-    def rate(self) -> tuple[int, float] | None:
+        self.rate = None if file.rate is None else _bounded(*file.rate)
         """The Request-rate: so many requests in so many seconds; None if there is none.
 
         One that is meant for a time of the day counts all day: it tells what the site can bear.
         """
-        rate = self._rules.request_rate(self._agent) if self._rules else None
-        if rate is None or rate.requests < 1 or rate.seconds <= 0:
-            return None
-        return min(int(rate.requests), _MAX_REQUESTS), min(float(rate.seconds), _MAX_PERIOD_S)
+
+    def __repr__(self) -> str:
+        return f"<Robots for {self._agent}: {'rules' if len(self._rules) else 'all allowed'}>"
+
+    @property
+    def text(self) -> str:
+        """The file as it was read."""
+        return self._text if isinstance(self._text, str) else zlib.decompress(self._text).decode()
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        listed = sum(map(len, self._sitemaps))
+        return _LEAST_SIZE + len(self._text) + listed + self._rules.size
+
+    def allows(self, url: str) -> bool:
+        """Whether an absolute URL may be fetched. Takes milliseconds at most.
+
+        Raises Refused(TOO_COMPLEX) if the file is made so that nobody can say in that time.
+        """
+        if "/robots.txt" in url and _is_own(url):
+            return True
+        try:
+            return self._rules.allows(url)
+        except TooManyRules:
+            detail = "it has more rules with wildcards for this URL than can be compared"
+            raise Refused(TOO_COMPLEX, url=url, detail=detail) from None
 
     def sitemaps(self, base: str) -> list[str]:
         """The URLs of the `Sitemap:` lines, which are for every agent; those that can't be
-        fetched are left out. `base` is the address of the file.
+        fetched are left out, as is what is beyond 1,000. `base` is the address of the file.
         """
-        lines = self._rules.sitemaps if self._rules else ()
         try:
-            return urls.Base(base).join_all(lines)
+            return urls.Base(base).join_all(self._sitemaps)
         except InvalidURL:
             return []
 
 
+def _is_own(url: str) -> bool:
+    """Whether it is the file itself, which may always be fetched (RFC 9309, 2.2.2)."""
+    place = url.partition("#")[0].partition("?")[0].partition("://")[2]
+    return place.partition("/")[2] == "robots.txt"
+
+
+def _packed(text: str) -> str | bytes:
+    """Nobody asks for it but whoever keeps it for a later crawl."""
+    if len(text) < _WORTH_PACKING:
+        return text
+    return zlib.compress(text.encode("utf-8", "replace"), 1)
+
+
+def _bounded(requests: int, seconds: int) -> tuple[int, float]:
+    return min(requests, _MAX_REQUESTS), min(float(seconds), _MAX_PERIOD_S)
+
+
 def decode(body: bytes) -> str:
-    """The text of a robots.txt: UTF-8 (RFC 9309, 2.3), a BOM and what is over the limit cut."""
-    return body[:MAX_BYTES].decode("utf-8-sig", "replace")
+    """The text of a robots.txt: UTF-8 (RFC 9309, 2.3), a BOM and what is over the limit cut, with
+    the line that it falls in: half of one may forbid all.
+    """
+    if len(body) >= MAX_BYTES:
+        body = body[:MAX_BYTES].rpartition(b"\n")[0] or body[:MAX_BYTES]
+    return body.decode("utf-8-sig", "replace")
 
 
 def product_token(user_agent: str) -> str:
@@ -107,37 +151,79 @@ class _Entry:
     refused_at: int = _ANY_REACH
     """Pages that may lead further than this may have it asked for again."""
 
+    @property
+    def size(self) -> int:
+        own = self.rules is not None and self.rules is not ALLOW_ALL
+        return self.rules.size if own and self.rules is not None else _LEAST_SIZE
+
+
+class _Shelf:
+    """Entries by origin, of so many bytes at most; the longest unused one makes room."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._sizes: dict[str, int] = {}
+        self.held = 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[tuple[str, _Entry]]:
+        return iter(self._entries.items())
+
+    def get(self, origin: str) -> _Entry | None:
+        entry = self._entries.get(origin)
+        if entry is not None:
+            self._entries.move_to_end(origin)
+        return entry
+
+    def put(self, origin: str, entry: _Entry, size: int) -> None:
+        self._entries[origin], self._sizes[origin] = entry, size
+        self.held += size
+        while self.held > self._most_bytes and len(self._entries) > 1:
+            self.pop(next(iter(self._entries)))
+
+    def pop(self, origin: str) -> None:
+        if self._entries.pop(origin, None) is not None:
+            self.held -= self._sizes.pop(origin)
+
 
 class RobotsBook:
-    """The robots.txt of every origin of a crawl, for as long as it is good.
+    """The robots.txt of every origin of a crawl, for as long as it is good and there is room.
 
     All times are seconds of the crawl's clock.
     """
 
     def __init__(self, user_agent: str) -> None:
         self._agent = user_agent
-        self._entries: dict[str, _Entry] = {}
-        self._large: dict[str, None] = {}
-        """The origins of large ones, the oldest first."""
+        self._small = _Shelf(_MOST_BYTES)
+        self._large = _Shelf(_MOST_BYTES_OF_LARGE)
 
     def __repr__(self) -> str:
-        return f"<RobotsBook origins={len(self._entries)}>"
+        return f"<RobotsBook origins={len(self._small) + len(self._large)} bytes={self.size}>"
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return self._small.held + self._large.held
 
     def unknown(self, origin: str, now: float, reach: int = 0) -> bool:
         """Whether the origin's robots.txt has to be fetched first, for a page of that reach."""
-        entry = self._entries.get(origin)
+        entry = self._entry(origin)
         return entry is None or entry.until <= now or reach > entry.refused_at
 
     def refuse(self, origin: str, reach: int, now: float) -> None:
         """A robots.txt may not be fetched on behalf of pages of that reach."""
-        self._entries[origin] = _Entry(ALLOW_ALL, now + FRESH_S, now, refused_at=reach)
+        self._enter(origin, _Entry(ALLOW_ALL, now + FRESH_S, now, refused_at=reach))
 
     def allows(self, origin: str, url: str) -> bool:
         """Whether a URL of an origin that isn't unknown may be fetched.
 
-        Raises RobotsUnavailable if nobody can say, so that nothing may.
+        Raises RobotsUnavailable if nobody can say, so that nothing may; Refused if the rules are
+        too many to tell.
         """
-        entry = self._entries.get(origin)
+        entry = self._entry(origin)
         if entry is None:
             raise RobotsUnavailable("it was forgotten for others", url=f"{origin}/robots.txt")
         if entry.rules is None:
@@ -145,43 +231,43 @@ class RobotsBook:
         return entry.rules.allows(url)
 
     def parse(self, text: str) -> Robots:
-        """The rules of a robots.txt; a missing one has no text. Takes 0.7 s at worst."""
+        """The rules of a robots.txt; a missing one has no text. Takes 0.5 s at worst."""
         return Robots(text, self._agent) if text.strip() else ALLOW_ALL
 
     def learn(self, origin: str, text: str, now: float, rules: Robots | None = None) -> Robots:
         """A robots.txt was read; `rules` are those of the text, if they were parsed already."""
         rules = rules or self.parse(text)
-        self._entries[origin] = _Entry(rules, now + FRESH_S, now)
-        if len(text) > LARGE:
-            self._forget_large(origin)
+        self._enter(origin, _Entry(rules, now + FRESH_S, now))
         return rules
-
-    def _forget_large(self, latest: str) -> None:
-        self._large.pop(latest, None)
-        self._large[latest] = None
-        if len(self._large) > _MOST_LARGE:
-            oldest = next(iter(self._large))
-            del self._large[oldest]
-            self._entries.pop(oldest, None)
 
     def close(self, origin: str, trouble: str, until: float) -> None:
         """A robots.txt can't be had: until then nothing may be fetched, unless there is an old
         one (RFC 9309, 2.3.1.4 and 2.4).
         """
-        old = self._entries.get(origin)
+        old = self._entry(origin)
         if old is not None and old.rules is not None:
             old.until = until
         else:
-            self._entries[origin] = _Entry(None, until, until, trouble)
+            self._enter(origin, _Entry(None, until, until, trouble))
 
     def sitemaps(self, origin: str) -> list[str]:
         """The URLs of the `Sitemap:` lines, as far as the origin's robots.txt is known."""
-        entry = self._entries.get(origin)
+        entry = self._entry(origin)
         rules = entry.rules if entry is not None else None
         return [] if rules is None else rules.sitemaps(f"{origin}/robots.txt")
 
     def known(self) -> Iterator[tuple[str, str, float]]:
         """What was read: origins, the texts, and when that was."""
-        for origin, entry in self._entries.items():
-            if entry.rules is not None:
-                yield origin, entry.rules.text, entry.read_at
+        for shelf in (self._small, self._large):
+            for origin, entry in shelf:
+                if entry.rules is not None:
+                    yield origin, entry.rules.text, entry.read_at
+
+    def _entry(self, origin: str) -> _Entry | None:
+        return self._small.get(origin) or self._large.get(origin)
+
+    def _enter(self, origin: str, entry: _Entry) -> None:
+        self._small.pop(origin)
+        self._large.pop(origin)
+        size = entry.size + 2 * len(origin)
+        (self._large if size > _LARGE else self._small).put(origin, entry, size)

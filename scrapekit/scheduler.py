@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Final
 
+import msgspec
+
 from scrapekit import urls
 from scrapekit.addresses import Space
 from scrapekit.begun import Begun, Errand
@@ -33,6 +35,12 @@ HOLD: Final = "hold"
 
 REACH: Final = "reach"
 """Its notes on how far an origin's robots.txt may lead."""
+
+PROXIES: Final = "proxies"
+"""Its notes on the proxies that an origin's pages are to be asked for by, as JSON."""
+
+_MAX_PROXIES: Final = 8
+"""Of one origin; each new one makes the oldest forgotten."""
 
 _ORIGINS: Final = 100
 """How many origins are taken up in one go: a few milliseconds' work."""
@@ -75,6 +83,9 @@ class Scheduler:
         self._starts_open = True
         self._reaches: dict[str, int] = {}
         """How far a robots.txt may lead, where that is further than to public addresses."""
+        self._proxies: dict[str, list[str]] = {}
+        """By which proxies the pages of an origin go, where they say so: its robots.txt goes by
+        these too, or the site would learn who asks."""
         self.closed = False
 
     def __repr__(self) -> str:
@@ -104,6 +115,10 @@ class Scheduler:
                 self._frontier.remember(HOLD, origin, None)
         kept = self._frontier.recall_all(REACH).items()
         self._reaches |= {origin: int(reach) for origin, reach in kept}
+        notes = self._frontier.recall_all(PROXIES).items()
+        self._proxies |= {
+            origin: msgspec.json.decode(note, type=list[str]) for origin, note in notes
+        }
         origins = self._frontier.origins()
         while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
             self._book(some)
@@ -270,13 +285,25 @@ class Scheduler:
             return None
         reach = self._reaches.get(origin, _PUBLIC)
         if self._unknown is not None and self._unknown(origin, reach):
-            return self._begun.ask(origin, reach)
+            return self._begun.ask(origin, reach, self._proxies.get(origin, ()))
         return self._begun.hop(origin, now) or self._lease(origin, now)
 
+    def _note_proxy(self, request: Request, proxy: str) -> None:
+        origin = urls.origin(request.url)
+        known = self._proxies.setdefault(origin, [])
+        if proxy not in known:
+            del known[_MAX_PROXIES - 1 :]
+            known.insert(0, proxy)
+            self._frontier.remember(PROXIES, origin, msgspec.json.encode(known).decode())
+
     def _note_reach(self, requests: Iterable[Request]) -> None:
-        """A robots.txt is fetched for whichever of its origin's pages may lead furthest."""
+        """A robots.txt is fetched for whichever of its origin's pages may lead furthest, and by
+        their proxies.
+        """
         reaches = self._reaches
         for request in requests:
+            if request.proxy is not None:
+                self._note_proxy(request, request.proxy)
             origin = urls.origin(request.url)
             if reaches.get(origin, _PUBLIC) < request.reach:
                 reaches[origin] = request.reach

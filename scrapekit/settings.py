@@ -13,8 +13,8 @@ import msgspec
 from msgspec import Meta, inspect
 
 from scrapekit._version import __version__
-from scrapekit.authority import AUTH_PATTERN, AUTH_TITLE, PROXY_PATTERN
-from scrapekit.errors import SettingsError, did_you_mean
+from scrapekit.authority import AUTH_PATTERN, AUTH_TITLE, PROXY_PATTERN, PUBLIC_HEADERS
+from scrapekit.errors import SettingsError, did_you_mean, name_in, without_userinfo
 
 # Bounded by a year, because infinite waits overflow in some timers.
 _A_YEAR_S: Final = 31_536_000
@@ -393,34 +393,40 @@ def _parse(text: str, setting: Setting) -> object:
     return [part for part in map(str.strip, text.split(",")) if part] if is_list else text
 
 
-# Rather a harmless header hidden than a secret shown.
-_SECRET_HEADER = re.compile("auth|cookie|key|token|secret|session|passw|credential", re.IGNORECASE)
-_USERINFO = re.compile(r"\A([a-z][a-z0-9+.-]*://)?.*@", re.IGNORECASE | re.DOTALL)
 _HIDDEN: Final = "***"
 
 
 def redact(name: str, value: object) -> object:
     """`value` as it may be shown: no cookies, no credentials in headers, URLs or `auth`."""
     if name == "proxies" and isinstance(value, (list, tuple)):
-        return tuple(map(_without_userinfo, value))
+        return tuple(map(_proxy, value))
     if name in {"proxy", "proxies"}:
-        return _without_userinfo(value)
+        return _proxy(value)
+    if name == "domains" and isinstance(value, Mapping):
+        return {without_userinfo(str(key)): content for key, content in value.items()}
     if name not in {"headers", "cookies", "auth"}:
         return value
     if not isinstance(value, Mapping):
         return _HIDDEN
-    everything = name in {"cookies", "auth"}
+    is_shown = PUBLIC_HEADERS.__contains__ if name == "headers" else lambda _: False
     return {
-        _without_userinfo(key): _HIDDEN
-        if everything or _SECRET_HEADER.search(str(key))
-        else content
+        _key(key): content if is_shown(str(key).lower()) else _HIDDEN
         for key, content in value.items()
     }
 
 
-def _without_userinfo(url: object) -> object:
-    # Greedy up to the last "@": a password may hold any sign, and the URL may be malformed.
-    return url if url is None else _USERINFO.sub(rf"\1{_HIDDEN}@", str(url))
+def _key(key: object) -> object:
+    """An origin, or the name of a header or cookie; what is neither may hold the value as well."""
+    shown = without_userinfo(key) if isinstance(key, str) else key
+    return shown if not isinstance(key, str) or "//" in key else name_in(key).strip("'")
+
+
+def _proxy(url: object) -> object:
+    """What can't be taken for a URL has its password who knows where."""
+    if url is None:
+        return None
+    shown = without_userinfo(str(url))
+    return shown if "://" in shown else _HIDDEN
 
 
 def _shorten(text: str, width: int = 80) -> str:

@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime
 from typing import Final
 
 from scrapekit import sitemaps, urls
-from scrapekit.errors import InvalidURL, SitemapError, SpiderError
+from scrapekit.budget import Account
+from scrapekit.errors import InvalidURL, SitemapError, SpiderError, without_userinfo
 from scrapekit.messages import Request, Response, callback_name
 from scrapekit.sitemaps import Entry, Sitemap, earliest
 from scrapekit.spider import Spider
@@ -22,8 +23,10 @@ from scrapekit.spider import Spider
 SITEMAP: Final = sitemaps.CALLBACK
 """No spider has it: such a page comes here instead."""
 
-_AHEAD: Final = 4
-"""Sitemaps requested or waiting to be read: what bounds the bytes held."""
+_MOST_AHEAD: Final = 4
+_SHARE_AHEAD: Final = 4
+"""Sitemaps requested or waiting to be read; their bytes are counted in the budget of the crawl, and
+take at most a quarter of it, but there may always be one."""
 _MAX_SITEMAPS: Final = 50_000
 _MAX_LEVELS: Final = 3
 """An index in an index is more than the protocol allows, but is met; endless ones are traps."""
@@ -32,11 +35,19 @@ Rule = tuple[re.Pattern[str], str | None]
 
 
 class SitemapFeed:
-    """Of one spider. `fail` is told of each sitemap that can't be read to its end."""
+    """Of one spider. `fail` is told of each sitemap that can't be read to its end; `ahead` are
+    requested or wait to be read at a time.
+    """
 
-    def __init__(self, spider: Spider, fail: Callable[[Request, SitemapError], None]) -> None:
+    def __init__(
+        self,
+        spider: Spider,
+        fail: Callable[[Request, SitemapError], None],
+        ahead: int = _MOST_AHEAD,
+    ) -> None:
         self._spider = spider
         self._fail = fail
+        self._ahead = ahead
         self.roots: list[str] = []
         """The spider's `sitemap_urls`."""
         self.rules: list[Rule] = []
@@ -45,7 +56,7 @@ class SitemapFeed:
         self._levels: dict[str, int] = {}
         """Every sitemap that was met, and how many indexes led there."""
         self._under_way: set[str] = set()
-        self._arrived: deque[Response] = deque()
+        self._arrived: deque[tuple[Response, Account | None]] = deque()
         self._here: set[str] = set()
         """Those of the sitemaps under way that have arrived, up to the end of their reading."""
         self._news = asyncio.Event()
@@ -66,12 +77,14 @@ class SitemapFeed:
         """Whether it is a sitemap that is asked for, so that no callback gets it."""
         return request.callback == SITEMAP
 
-    def take(self, response: Response) -> None:
-        """A sitemap has come. Those of an earlier run that nobody waits for are passed over."""
+    def take(self, response: Response, account: Account | None = None) -> None:
+        """A sitemap has come, its bytes in `account`; they are set aside until it is read. Those
+        of an earlier run that nobody waits for are passed over.
+        """
         url = response.request.url
         if url in self._under_way and url not in self._here:
             self._here.add(url)
-            self._arrived.append(response)
+            self._arrived.append((response, account.set_aside() if account else None))
 
     def settled(self, request: Request) -> None:
         """A visit is over, or a request wasn't let in: whether it came is known now."""
@@ -83,18 +96,20 @@ class SitemapFeed:
     async def requests(self) -> AsyncGenerator[Request, None]:
         """Requests for sitemaps, and for the pages they list; waits for sitemaps to come."""
         while True:
-            while self._wanted and len(self._under_way) < _AHEAD:
+            while self._wanted and len(self._under_way) < self._ahead:
                 wanted = self._wanted.popleft()
                 self._under_way.add(wanted.url)
                 yield wanted
             if self._arrived:
-                response = self._arrived.popleft()
+                response, aside = self._arrived.popleft()
                 for requests in self._read(response):
                     for request in requests:
                         yield request.at_depth(0, response.reach)
                     await asyncio.sleep(0)
                 self._under_way.discard(response.request.url)
                 self._here.discard(response.request.url)
+                if aside is not None:
+                    aside.close()
             elif self._under_way:
                 self._news.clear()
                 await self._news.wait()
@@ -158,7 +173,8 @@ def _listed(spider: Spider) -> list[str]:
     listed: object = spider.sitemap_urls
     if isinstance(listed, str):
         raise SpiderError(
-            f"sitemap_urls of spider {spider.name!r} is a string; write a list: [{listed!r}]",
+            f"sitemap_urls of spider {spider.name!r} is a string; write a list: "
+            f"[{without_userinfo(listed)!r}]",
             target=spider.name,
         )
     for url in spider.sitemap_urls:
@@ -198,3 +214,8 @@ def _since(spider: Spider) -> float | None:
 def each_callback(rules: list[Rule]) -> Iterator[str | None]:
     """The callbacks that rules name, each once."""
     yield from dict.fromkeys(callback for _, callback in rules)
+
+
+def most_ahead(max_bytes_in_flight: int, max_body_bytes: int) -> int:
+    """How many sitemaps may be requested or wait to be read, within a share of the budget."""
+    return max(1, min(_MOST_AHEAD, max_bytes_in_flight // (_SHARE_AHEAD * max_body_bytes)))

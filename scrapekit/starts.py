@@ -9,7 +9,7 @@ from contextlib import aclosing
 from typing import Any, Final
 
 from scrapekit import urls
-from scrapekit.errors import InvalidURL, NotAResult, SpiderError
+from scrapekit.errors import InvalidURL, NotAResult, SpiderError, without_userinfo
 from scrapekit.messages import Request
 from scrapekit.spider import Spider
 
@@ -22,7 +22,8 @@ def check(spider: Spider) -> None:
     start_urls: object = spider.start_urls
     if isinstance(start_urls, str):
         raise SpiderError(
-            f"start_urls of spider {spider.name!r} is a string; write a list: [{start_urls!r}]",
+            f"start_urls of spider {spider.name!r} is a string; write a list: "
+            f"[{without_userinfo(start_urls)!r}]",
             target=spider.name,
         )
     if not isinstance(start_urls, Iterable) or isinstance(start_urls, Iterator):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from scrapekit.cli.closing import STDOUT
 from scrapekit.cli.screen import Screen
+from scrapekit.errors import name_in
 
 if TYPE_CHECKING:
     from scrapekit.api import Crawl
@@ -167,7 +168,9 @@ def _add_messages(group: argparse._ArgumentGroup) -> None:
 def _assignment(text: str) -> str:
     name, equals, _ = text.partition("=")
     if not (name.strip() and equals):
-        raise argparse.ArgumentTypeError(f"{text!r} should be NAME=VALUE")
+        raise argparse.ArgumentTypeError(
+            f"{repr(text) if equals else name_in(text)} should be NAME=VALUE"
+        )
     return text
 
 

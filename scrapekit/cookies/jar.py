@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
@@ -14,16 +14,21 @@ from scrapekit.cookies import setcookie
 from scrapekit.cookies.setcookie import SetCookie
 from scrapekit.errors import InvalidURL
 
-# RFC 6265, 6.1 asks for at least 50 and 3,000; browsers keep 180 a domain.
-_MAX_PER_DOMAIN: Final = 180
-_MAX_DOMAINS: Final = 3_000
+# RFC 6265, 6.1 asks for at least 50 a domain and 3,000; browsers keep 180 of what one registered.
+_MAX_PER_SITE: Final = 180
+_MAX_BYTES_PER_SITE: Final = 131_072
+"""Eight times what is sent at most: a site may have that for different paths."""
+_MAX_SITES: Final = 3_000
+_MAX_BYTES: Final = 16 << 20
+_OVERHEAD: Final = 400
+"""Bytes of memory that a cookie takes besides its texts."""
 # Servers refuse longer headers than 8 to 16 KB, and a hostile site could ask for 700 KB.
 _MAX_SENT_BYTES: Final = 16_384
 
 _MAX_HOST: Final = 253
-"""RFC 1035, 2.3.4: no longer name is in the DNS. One of 64 KB has as many domains above it."""
+"""RFC 1035, 2.3.4: no longer name is in the DNS."""
 
-_Key = tuple[str, str, bool]
+_Key = tuple[str, str, str, bool]
 
 
 class Cookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,31 +43,66 @@ class Cookie(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """It goes to `domain` alone, not to the hosts below it."""
     secure: bool = False
     """It goes to https alone."""
+    from_https: bool = False
+    """It came by https, and so goes to https alone as well. RFC 6265 would have it follow whoever
+    is led to http, where everybody on the way can read it.
+    """
     http_only: bool = False
     expires: float | None = None
     """Seconds since the epoch; None: it lasts as long as the jar."""
 
 
+@dataclass(slots=True)
+class _Site:
+    """The cookies of a registrable domain and all below it, oldest first."""
+
+    cookies: dict[_Key, Cookie] = field(default_factory=dict)
+    size: int = 0
+    """Bytes."""
+
+    def put(self, cookie: Cookie) -> None:
+        """One that replaces another keeps its place (RFC 6265, 5.3, step 11)."""
+        old = self.cookies.get(_key(cookie))
+        self.cookies[_key(cookie)] = cookie
+        self.size += _size(cookie) - (_size(old) if old else 0)
+
+    def pop(self, key: _Key) -> None:
+        old = self.cookies.pop(key, None)
+        self.size -= _size(old) if old else 0
+
+    def too_much(self) -> bool:
+        return len(self.cookies) > _MAX_PER_SITE or self.size > _MAX_BYTES_PER_SITE
+
+
 class Jar:
-    """Bounded: 180 cookies a domain and 3,000 domains; the oldest, the least used make room."""
+    """Bounded: of what somebody registered, 180 cookies and 128 KB, where the oldest make room;
+    3,000 such sites and 16 MB, where those that were asked for longest ago do.
+    """
 
     def __init__(self, cookies: Iterable[Cookie] = ()) -> None:
-        self._numbers = itertools.count()
-        self._domains: OrderedDict[str, dict[_Key, tuple[int, Cookie]]] = OrderedDict()
+        self._sites: OrderedDict[str, _Site] = OrderedDict()
+        self._size = 0
+        self.changed: set[str] = set()
+        """The sites whose cookies have changed; to be cleared by whoever keeps them."""
         for cookie in cookies:
             self._keep(cookie)
+        self.changed.clear()
 
     def __repr__(self) -> str:
         # No names and no values: they may be secret.
-        return f"<Jar cookies={len(self)} domains={len(self._domains)}>"
+        return f"<Jar cookies={len(self)} domains={len(self._sites)}>"
 
     def __len__(self) -> int:
-        return sum(map(len, self._domains.values()))
+        return sum(len(site.cookies) for site in self._sites.values())
 
     def __iter__(self) -> Iterator[Cookie]:
-        """All cookies, oldest first: a jar that is made of them sends the same."""
-        stored = [entry for group in self._domains.values() for entry in group.values()]
-        return (cookie for _, cookie in sorted(stored, key=lambda entry: entry[0]))
+        """All cookies: a jar that is made of them sends the same."""
+        return (cookie for site in self._sites.values() for cookie in site.cookies.values())
+
+    def of(self, site: str) -> list[Cookie]:
+        """The cookies of a registrable domain and of all below it, oldest first."""
+        found = self._sites.get(site)
+        return [] if found is None else list(found.cookies.values())
 
     def take(self, url: str, line: str, now: float) -> bool:
         """Keep (or delete) the cookie of a Set-Cookie line that came from a canonical URL.
@@ -82,58 +122,63 @@ class Jar:
     def pairs(self, url: str, now: float) -> list[tuple[str, str]]:
         """What goes to a canonical URL, in the order of the header: longest path first."""
         host, path, is_secure = urls.host(url), _path(url), url.startswith("https:")
-        found: list[tuple[int, Cookie]] = []
-        for domain in _and_parents(host):
-            group = self._domains.get(domain)
-            if not group:
-                continue
-            self._domains.move_to_end(domain)
-            for entry in list(group.values()):
-                cookie = entry[1]
-                if cookie.expires is not None and cookie.expires <= now:
-                    self._drop(cookie)
-                elif _goes_to(cookie, host, path, is_secure):
-                    found.append(entry)
-        found.sort(key=lambda entry: (-len(entry[1].path), entry[0]))
-        return _within_bound([(cookie.name, cookie.value) for _, cookie in found])
+        name = _site_of(host)
+        site = self._sites.get(name)
+        if site is None:
+            return []
+        self._sites.move_to_end(name)
+        found: list[Cookie] = []
+        for cookie in tuple(site.cookies.values()):
+            if cookie.expires is not None and cookie.expires <= now:
+                self._drop(cookie)
+            elif _goes_to(cookie, host, path, is_secure):
+                found.append(cookie)
+        found.sort(key=lambda cookie: -len(cookie.path))
+        return _within_bound([(cookie.name, cookie.value) for cookie in found])
 
     def _keep(self, cookie: Cookie) -> None:
-        group = self._domains.setdefault(cookie.domain, {})
-        self._domains.move_to_end(cookie.domain)
-        old = group.get(_key(cookie))
-        # One that replaces another keeps its place (RFC 6265, 5.3, step 11).
-        group[_key(cookie)] = (old[0] if old else next(self._numbers), cookie)
-        if len(group) > _MAX_PER_DOMAIN:
-            del group[min(group, key=lambda key: group[key][0])]
-        if len(self._domains) > _MAX_DOMAINS:
-            self._domains.popitem(last=False)
+        name = _site_of(cookie.domain)
+        site = self._sites.setdefault(name, _Site())
+        self._sites.move_to_end(name)
+        self._size -= site.size
+        site.put(cookie)
+        while site.too_much():
+            site.pop(next(iter(site.cookies)))
+        self._size += site.size
+        self.changed.add(name)
+        while len(self._sites) > _MAX_SITES or self._size > _MAX_BYTES:
+            unused, gone = self._sites.popitem(last=False)
+            self._size -= gone.size
+            self.changed.add(unused)
 
     def _drop(self, cookie: Cookie) -> None:
-        group = self._domains.get(cookie.domain, {})
-        group.pop(_key(cookie), None)
-        if not group:
-            self._domains.pop(cookie.domain, None)
+        name = _site_of(cookie.domain)
+        site = self._sites.get(name)
+        if site is None:
+            return
+        self._size -= site.size
+        site.pop(_key(cookie))
+        self._size += site.size
+        self.changed.add(name)
+        if not site.cookies:
+            del self._sites[name]
 
     def _is_shadowed(self, cookie: Cookie, url: str) -> bool:
         """Whether plain http would change a secure cookie (RFC 6265bis, 5.7, step 15)."""
-        if url.startswith("https:"):
-            return False
-        domains = list(_and_parents(cookie.domain))
-        if not cookie.host_only:
-            domains += [name for name in self._domains if name.endswith(f".{cookie.domain}")]
-        related = (known for name in domains for known in self._of(name))
-        return any(
-            known.secure and known.name == cookie.name and _covers(known.path, cookie.path)
-            for known in related
+        return not url.startswith("https:") and any(
+            known.secure
+            and known.name == cookie.name
+            and _are_related(known.domain, cookie)
+            and _covers(known.path, cookie.path)
+            for known in self.of(_site_of(cookie.domain))
         )
-
-    def _of(self, domain: str) -> list[Cookie]:
-        return [cookie for _, cookie in self._domains.get(domain, {}).values()]
 
 
 def _granted(wish: SetCookie, url: str) -> Cookie | None:
     """The cookie, if that URL may set it."""
     host = urls.host(url)
+    if len(host) > _MAX_HOST:
+        return None
     domain = _domain(wish.domain) if wish.domain is not None else None
     if wish.domain is not None and (domain is None or not _is_below(host, domain)):
         return None
@@ -148,6 +193,7 @@ def _granted(wish: SetCookie, url: str) -> Cookie | None:
         path=wish.path or _default_path(url),
         host_only=domain is None,
         secure=wish.secure,
+        from_https=url.startswith("https:"),
         http_only=wish.http_only,
         expires=wish.expires,
     )
@@ -183,8 +229,16 @@ def _is_below(host: str, domain: str) -> bool:
     return host.endswith("." + domain) and not urls.is_address(host)
 
 
+def _are_related(domain: str, cookie: Cookie) -> bool:
+    if _is_below(cookie.domain, domain):
+        return True
+    return not cookie.host_only and _is_below(domain, cookie.domain)
+
+
 def _goes_to(cookie: Cookie, host: str, path: str, is_secure: bool) -> bool:
-    if (cookie.host_only and cookie.domain != host) or (cookie.secure and not is_secure):
+    if cookie.domain != host and (cookie.host_only or not _is_below(host, cookie.domain)):
+        return False
+    if not is_secure and (cookie.secure or cookie.from_https):
         return False
     return _covers(cookie.path, path)
 
@@ -204,17 +258,18 @@ def _default_path(url: str) -> str:
     return _path(url).rpartition("/")[0] or "/"
 
 
-def _and_parents(host: str) -> Iterator[str]:
-    """The host itself, then the domains it is below of; none for what can be no host."""
-    if len(host) > _MAX_HOST:
-        return
-    while host:
-        yield host
-        host = host.partition(".")[2]
+def _site_of(host: str) -> str:
+    """What somebody registered: all hosts that a cookie may go to are below it."""
+    return urls.registrable_domain(host)
 
 
 def _key(cookie: Cookie) -> _Key:
-    return cookie.name, cookie.path, cookie.host_only
+    return cookie.domain, cookie.name, cookie.path, cookie.host_only
+
+
+def _size(cookie: Cookie) -> int:
+    texts = len(cookie.name) + len(cookie.value) + len(cookie.domain) + len(cookie.path)
+    return texts + _OVERHEAD
 
 
 def _within_bound(pairs: list[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -69,12 +69,27 @@ class Jars:
 
     def state(self) -> dict[str, list[dict[str, Any]]]:
         """All cookies as a plain value; `restore(checked(...))` takes it back."""
-        return {name: self.state_of(name) for name in self._jars}
+        return {name: msgspec.to_builtins(list(jar)) for name, jar in self._jars.items()}
 
-    def state_of(self, session: str) -> list[dict[str, Any]]:
-        """The cookies of one session."""
-        cookies: list[dict[str, Any]] = msgspec.to_builtins(list(self._jars[session]))
-        return cookies
+    def take_changes(self) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        """What has changed since the last call, as notes: each with a name, and the cookies of one
+        site in one session; none if there are none any more.
+        """
+        for session in self.changed:
+            jar = self._jars[session]
+            for site in jar.changed:
+                yield f"{site} {session}", msgspec.to_builtins(jar.of(site))
+            jar.changed.clear()
+        self.changed.clear()
+
+    def restore_notes(self, notes: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+        """Take back the notes that `take_changes` gave, the latest of each name. Raises UsageError
+        for what is none.
+        """
+        state: dict[str, list[Mapping[str, Any]]] = {}
+        for name, cookies in notes.items():
+            state.setdefault(name.partition(" ")[2], []).extend(cookies)
+        self.restore(self.checked(state))
 
     @staticmethod
     def checked(state: State) -> dict[str, list[Cookie]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from scrapekit.errors import Refused
 from scrapekit.failure import Failure
@@ -13,6 +13,9 @@ from scrapekit.frontier.pages import page
 from scrapekit.frontier.sqlite import JOB
 from scrapekit.jobs.since import GONE, Since, Unchanged
 from scrapekit.messages import Request, Response
+from scrapekit.robots import TOO_COMPLEX
+
+_OF_ROBOTS: Final = ("robots", TOO_COMPLEX)
 
 
 class Recrawl:
@@ -45,7 +48,7 @@ class Recrawl:
 
     def refused(self, request: Request, refusal: Refused) -> None:
         """A rule forbids a page. If that is its robots.txt, nobody knows what has become of it."""
-        if self.since is not None and refusal.reason == "robots":
+        if self.since is not None and refusal.reason in _OF_ROBOTS:
             self.since.missed(request)
 
     def failed(self, request: Request, failed: Failure) -> list[Request]:

@@ -17,9 +17,9 @@ class Transport(Protocol):
         """Make one hop: redirects come back as they are, for the caller to judge and follow.
 
         Every status is an answer, not an error. The body is whole, decoded from its
-        Content-Encoding, and within `max_body_bytes`; its bytes are taken from `account` as they
-        come, which may wait for room. There is no bound on the time as a whole: that is the
-        caller's, who knows the other hops.
+        Content-Encoding, and within `max_body_bytes`, or cut off at `account.enough`; its bytes
+        are taken from `account` as they come, which may wait for room. There is no bound on the
+        time as a whole: that is the caller's, who knows the other hops.
 
         Raises SiteError, and nothing else for what a site or the way to it may do; UsageError
         for a request that can't be put into HTTP; Refused if the address dialled is forbidden.

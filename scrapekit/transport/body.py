@@ -25,6 +25,9 @@ _RATIO_FROM: Final = 1_048_576
 TRAILING_GARBAGE: Final = "trailing-garbage"
 """The flag of a body whose compressed stream is followed by something else."""
 
+CUT: Final = "cut"
+"""The flag of a body of which as much was read as was asked for, and there was more."""
+
 
 async def read_body(
     read: Read,
@@ -37,24 +40,28 @@ async def read_body(
 ) -> bytes:
     """Read a body and undo its Content-Encoding `codings`.
 
-    Every decoded byte is taken from `account`, so this waits for the network and for room.
+    Every decoded byte is taken from `account`, so this waits for the network and for room; of what
+    is more than `account.enough`, if that is given, nothing is read.
     `flag` is told of what is wrong with a body that can be used all the same.
     Raises BodyTooLarge as soon as more than `limit` bytes are decoded, or of a large body more
     than `max_ratio` for each that came, BodyUndecodable, BodyTruncated if a compressed stream ends
     early, and whatever `read` raises.
     """
+    limit = limit if account.enough is None else account.enough
     body = _Body(account, limit, max_ratio)
     # Compressed data is smaller than its content, or hardly larger; more than this is hostile.
     max_input = 2 * limit + _SPARE
     stream = decoder(codings, max_input=max_input) if codings else None
     if stream is None:
-        while chunk := await read():
+        while not body.cut and (chunk := await read()):
             if not body.try_add(chunk):
                 await body.add_later(chunk)
     else:
         await _decode(read, stream, body, max_input)
         if flag is not None and stream.garbage:
             flag(TRAILING_GARBAGE)
+    if flag is not None and body.cut:
+        flag(CUT)
     return body.joined()
 
 
@@ -70,6 +77,8 @@ async def _decode(read: Read, stream: Decoder, body: _Body, max_input: int) -> N
             stream.feed(chunk, _STEP)
             return
         await _decode_chunk(stream, chunk, body)
+        if body.cut:
+            return
     stream.finish()
 
 
@@ -78,7 +87,7 @@ async def _decode_chunk(stream: Decoder, chunk: bytes, body: _Body) -> None:
     while True:
         if not body.try_add(piece):
             await body.add_later(piece)
-        if stream.needs_input:
+        if stream.needs_input or body.cut:
             return
         await asyncio.sleep(0)
         piece = stream.feed(b"", _STEP)
@@ -87,12 +96,14 @@ async def _decode_chunk(stream: Decoder, chunk: bytes, body: _Body) -> None:
 class _Body:
     """The decoded bytes so far."""
 
-    __slots__ = ("_account", "_max_ratio", "_pieces", "_size", "arrived", "limit")
+    __slots__ = ("_account", "_max_ratio", "_pieces", "_size", "arrived", "cut", "limit")
 
     def __init__(self, account: Account, limit: int, max_ratio: int | None) -> None:
         self.limit = limit
         self.arrived = 0
         """Bytes that came for those decoded, if the body is compressed."""
+        self.cut = False
+        """Whether it is as long as it may be, and there was more."""
         self._max_ratio = max_ratio
         self._account = account
         self._pieces: list[bytes] = []
@@ -100,10 +111,12 @@ class _Body:
 
     def try_add(self, piece: bytes) -> bool:
         """Add what there is room for at once; False: `add_later` has to wait for it."""
+        if self._size + len(piece) > self.limit:
+            if self._account.enough is None:
+                raise too_large(self.limit)
+            piece, self.cut = piece[: self.limit - self._size], True
         size = len(piece)
         self._size += size
-        if self._size > self.limit:
-            raise too_large(self.limit)
         if self._size > _RATIO_FROM and self.arrived:
             self._check_ratio()
         if not self._account.try_take(size):

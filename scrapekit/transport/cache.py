@@ -19,7 +19,7 @@ from scrapekit.reach import Asking, Reach
 from scrapekit.report import CacheCounts
 from scrapekit.settings import Settings
 from scrapekit.transport import cacherules as rules
-from scrapekit.transport.body import too_large
+from scrapekit.transport.body import CUT, too_large
 from scrapekit.transport.cachekeeper import Keeper, Kept, Name, name_of
 
 if TYPE_CHECKING:
@@ -86,6 +86,9 @@ class CachingTransport:
             return await self._pass_by(request, account)
         name = name_of(request)
         kept = await self._keeper.find(name, request)
+        # Whoever wants the whole isn't served with a beginning.
+        if kept and account.enough is None and CUT in kept.record.anomalies:
+            kept = None
         verdict = self._verdict(kept, asked) if kept else "unusable"
         if kept and verdict == "fresh":
             body = await self._body(name, kept, request, account)
@@ -112,7 +115,7 @@ class CachingTransport:
         if kept.record.address:
             self._reach.check_address(kept.record.address, Asking(request.url, request.reach))
         size = kept.record.body_bytes
-        if size > self._limit:
+        if size > max(self._limit, account.enough or 0):
             error = too_large(self._limit)
             error.url = request.url
             raise error

@@ -74,7 +74,9 @@ class FakeTransport:
 
     def _response(self, answer: str | bytes | Response | None, request: Request) -> Response:
         if isinstance(answer, Response):
-            return Response(request.url, answer.status, answer.headers, answer.body, request)
+            status, headers, body = answer.status, answer.headers, answer.body
+            odd = answer.anomalies
+            return Response(request.url, status, headers, body, request, anomalies=odd)
         if isinstance(answer, str):
             html = {"Content-Type": "text/html; charset=utf-8"}
             return Response(request.url, 200, html, answer.encode(), request)

@@ -159,7 +159,8 @@ class HttpTransport:
             exc.url = request.url
             raise
         except FOREIGN as exc:
-            raise translate(exc, request.url, self._settings) from exc
+            proxied = self._proxied(request)
+            raise translate(exc, request.url, self._settings, proxied=proxied) from exc
         elapsed_s = self._clock.now() - started
         if flags:
             _condemn(answer)
@@ -212,7 +213,8 @@ class HttpTransport:
         if content.at_eof() or (answer.status in _REDIRECTS and "Location" in answer.headers):
             return b""
         limit = self._settings.max_body_bytes
-        if not codings and (answer.content_length or 0) > limit:
+        is_long = not codings and (answer.content_length or 0) > limit
+        if is_long and account.enough is None:
             raise too_large(limit)
         try:
             body = await read_body(

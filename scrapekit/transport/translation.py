@@ -24,11 +24,13 @@ from scrapekit.transport.dialling import AddressRefused
 from scrapekit.transport.wire import FirstByteTimeout, HeaderTimeout
 from scrapekit.transport.wording import (
     Phase,
+    Stage,
     is_out_of_files,
     late,
     out_of_files,
     proxy_refuses,
     reason_of,
+    stage_of,
 )
 
 FOREIGN: Final = (aiohttp.ClientError, HttpProcessingError, OSError)
@@ -39,21 +41,24 @@ class _Failure(NamedTuple):
     error: BaseException
     url: str
     settings: Settings
+    proxied: bool
 
 
 _Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
 
 
 def translate(
-    error: BaseException, url: str, settings: Settings
+    error: BaseException, url: str, settings: Settings, *, proxied: bool = False
 ) -> SiteError | Refused | OutOfFiles:
-    """Our error for one of aiohttp's; to be raised `from` it."""
+    """Our error for one of aiohttp's; to be raised `from` it. `proxied`: by a proxy, which is
+    what can't be reached then.
+    """
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
         return refused.refused
     if is_out_of_files(refused or error):
         return out_of_files(url)
-    failure = _Failure(error, url, settings)
+    failure = _Failure(error, url, settings, proxied)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 
 
@@ -66,7 +71,18 @@ def _says(kind: type[SiteError], message: str) -> Callable[[_Failure], SiteError
 
 
 def _late(phase: Phase) -> Callable[[_Failure], SiteError]:
-    return lambda failure: late(phase, failure.url, failure.settings)
+    return lambda failure: late(
+        phase, failure.url, failure.settings, by_proxy=failure.proxied and phase == "connect"
+    )
+
+
+def _no_connection(message: str, stage: Stage = "") -> Callable[[_Failure], SiteError]:
+    def make(failure: _Failure) -> SiteError:
+        cause = _cause(failure.error)
+        text = message.format(host=urls.host(failure.url), reason=reason_of(cause))
+        return ConnectError(text, url=failure.url, stage=stage or stage_of(cause))
+
+    return make
 
 
 def _proxy_refuses(failure: _Failure) -> SiteError:
@@ -82,27 +98,27 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (aiohttp.ServerTimeoutError, _late("read")),
     (
         aiohttp.ClientConnectorDNSError,
-        _says(ConnectError, "the name {host} doesn't resolve: {reason}"),
+        _no_connection("the name {host} doesn't resolve: {reason}", "name"),
     ),
     (
         aiohttp.ClientConnectorCertificateError,
-        _says(ConnectError, "the TLS certificate of {host} isn't valid: {reason}"),
+        _no_connection("the TLS certificate of {host} isn't valid: {reason}", "tls"),
     ),
-    (aiohttp.ClientSSLError, _says(ConnectError, "TLS with {host} fails: {reason}")),
+    (aiohttp.ClientSSLError, _no_connection("TLS with {host} fails: {reason}", "tls")),
     (
         aiohttp.ClientProxyConnectionError,
         _says(ProxyError, "the proxy can't be reached: {reason}"),
     ),
-    (aiohttp.ClientConnectorError, _says(ConnectError, "{host} can't be reached: {reason}")),
+    (aiohttp.ClientConnectorError, _no_connection("{host} can't be reached: {reason}")),
     (aiohttp.ClientHttpProxyError, _proxy_refuses),
-    (HungUp, _says(ConnectError, "{host} hung up instead of answering")),
-    (aiohttp.ServerDisconnectedError, _says(ConnectError, "{host} hung up instead of answering")),
-    (aiohttp.InvalidURL, _says(ConnectError, "{host} is no address that can be dialled")),
+    (HungUp, _no_connection("{host} hung up instead of answering")),
+    (aiohttp.ServerDisconnectedError, _no_connection("{host} hung up instead of answering")),
+    (aiohttp.InvalidURL, _no_connection("{host} is no address that can be dialled", "name")),
     (aiohttp.ClientPayloadError, _says(BodyTruncated, "the body ends early: {reason}")),
     (aiohttp.ClientResponseError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
     (HttpProcessingError, _says(ProtocolError, "{host} sent no valid HTTP: {reason}")),
-    (aiohttp.ClientError, _says(ConnectError, "the connection to {host} broke: {reason}")),
-    (OSError, _says(ConnectError, "the connection to {host} broke: {reason}")),
+    (aiohttp.ClientError, _no_connection("the connection to {host} broke: {reason}")),
+    (OSError, _no_connection("the connection to {host} broke: {reason}")),
 )
 
 

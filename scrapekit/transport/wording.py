@@ -9,20 +9,38 @@ import ssl
 from typing import Final, Literal, TypeAlias
 
 from scrapekit import urls
-from scrapekit.errors import FetchTimeout, OutOfFiles, ProxyError
+from scrapekit.errors import FetchTimeout, OutOfFiles, ProxyError, SiteError
 from scrapekit.settings import Settings
 
 Phase: TypeAlias = Literal["connect", "first-byte", "header", "read"]
 
+Stage: TypeAlias = Literal["", "name", "tls", "way"]
+
 _MAX_REASON: Final = 300
+_NO_WAY: Final = frozenset(
+    {
+        errno.EACCES,
+        errno.EADDRNOTAVAIL,
+        errno.EHOSTUNREACH,
+        errno.ENETDOWN,
+        errno.ENETUNREACH,
+        errno.ENOBUFS,
+        errno.EPERM,
+    }
+)
+"""What our own machine or network says, whatever the site does."""
 _OWN_NUMBERS: Final = (ssl.SSLError, socket.gaierror)
 """OSErrors whose errno isn't the system's."""
 
 
-def late(phase: Phase, url: str, settings: Settings) -> FetchTimeout:
-    """The error for a part of an answer that takes longer than the settings let it."""
+def late(phase: Phase, url: str, settings: Settings, *, by_proxy: bool = False) -> SiteError:
+    """The error for a part of an answer that takes longer than the settings let it. `by_proxy`: it
+    is a proxy that doesn't answer.
+    """
     name, words = _LATE[phase]
     after_s = getattr(settings, name) or 0.0
+    if by_proxy:
+        return ProxyError(f"no connection by the proxy within {after_s:g} s", url=url)
     message = words.format(host=urls.host(url), after_s=after_s)
     return FetchTimeout(message, url=url, phase=phase, after_s=after_s)
 
@@ -50,6 +68,15 @@ def out_of_files(url: str) -> OutOfFiles:
     """The error for that."""
     advice = "raise the limit (ulimit -n) or lower the setting concurrency"
     return OutOfFiles(f"too many open files: {advice}", url=url)
+
+
+def stage_of(error: BaseException) -> Stage:
+    """Where a connection failed that didn't come about, if the error tells; see ConnectError."""
+    if isinstance(error, socket.gaierror):
+        return "name"
+    if isinstance(error, (ssl.SSLError, ssl.CertificateError)):
+        return "tls"
+    return "way" if getattr(error, "errno", None) in _NO_WAY else ""
 
 
 def reason_of(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gzip
 import pickle
 import socket
@@ -19,6 +20,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.test_utils import TestServer
 from aioresponses import aioresponses
 
+from scrapekit import retry
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.errors import (
     BodyTooLarge,
@@ -27,6 +29,7 @@ from scrapekit.errors import (
     ConnectError,
     FetchTimeout,
     ProtocolError,
+    ProxyError,
     Refused,
     SiteError,
     UsageError,
@@ -68,6 +71,7 @@ class Watched:
 
     def __init__(self, account: Account) -> None:
         self._account = account
+        self.enough: int | None = None
         self.taken = asyncio.Event()
         self.waiting = asyncio.Event()
 
@@ -767,6 +771,43 @@ async def test_a_connection_that_takes_too_long_times_out() -> None:
     never.cancel()
 
 
+async def test_a_proxy_that_takes_too_long_is_told_as_such() -> None:
+    never = asyncio.get_running_loop().create_future()
+    settings = Settings(connect_timeout_s=0.02, proxy="http://proxy.test:3128")
+    async with HttpTransport(settings, resolver=Names(lambda host: never)) as transport:
+        with pytest.raises(ProxyError, match=r"by the proxy within 0.02 s") as caught:
+            await fetch(transport, "http://shop.test/")
+    assert retry.overload_sign(caught.value) is None
+    never.cancel()
+
+
+@pytest.mark.parametrize(
+    ("error", "stage", "sign"),
+    [
+        (socket.gaierror(socket.EAI_NONAME, "unknown"), "name", None),
+        (OSError(errno.ENETUNREACH, "no network"), "way", None),
+        (OSError(errno.EADDRNOTAVAIL, "no port left"), "way", None),
+        (OSError(errno.ECONNREFUSED, "refused"), "", "a broken connection"),
+    ],
+)
+async def test_only_what_may_come_of_the_site_counts_against_it(
+    error: OSError, stage: str, sign: str | None
+) -> None:
+    def resolve(_host: str) -> list[str]:
+        if isinstance(error, socket.gaierror):
+            raise error
+        return ["127.0.0.1"]
+
+    def factory(_address: object) -> socket.socket:
+        raise error
+
+    names = Names(resolve)
+    async with HttpTransport(Settings(), resolver=names, socket_factory=factory) as transport:
+        with pytest.raises(ConnectError) as caught:
+            await fetch(transport, "http://shop.test/")
+    assert (caught.value.stage, retry.overload_sign(caught.value)) == (stage, sign)
+
+
 @pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200", OK + b"Content-Length: 9\r\n\r\nhello"])
 async def test_a_silent_server_times_out(start: bytes) -> None:
     with pytest.raises(FetchTimeout, match=r"127.0.0.1 was silent for 0.05 s") as caught:
@@ -848,9 +889,12 @@ async def test_tls_connections_are_closed_and_waited_for(
 
 async def test_an_invalid_certificate_is_refused(tls: ssl.SSLContext) -> None:
     async with serve(HELLO, tls=tls) as server, make_transport(Settings()) as transport:
-        with pytest.raises(ConnectError, match=r"certificate of 127.0.0.1 isn't valid: self"):
+        with pytest.raises(
+            ConnectError, match=r"certificate of 127.0.0.1 isn't valid: self"
+        ) as caught:
             await fetch(transport, server.url())
         assert server.requests == []
+    assert retry.overload_sign(caught.value) is None
 
 
 async def test_a_server_without_tls_is_no_tls_server() -> None:
@@ -865,9 +909,12 @@ async def test_a_server_without_tls_is_no_tls_server() -> None:
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         async with make_transport(Settings()) as transport:
-            with pytest.raises(ConnectError, match=r"TLS with 127.0.0.1 fails: .*wrong version"):
+            with pytest.raises(
+                ConnectError, match=r"TLS with 127.0.0.1 fails: .*wrong version"
+            ) as caught:
                 await fetch(transport, f"https://127.0.0.1:{port}/")
         await left.wait()
+    assert retry.overload_sign(caught.value) is None
 
 
 async def test_a_handshake_that_is_cancelled_leaves_no_connection(no_async_leaks: NoLeaks) -> None:

@@ -22,6 +22,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from multidict import CIMultiDict
 
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
@@ -1307,3 +1308,21 @@ def test_a_job_is_free_when_a_process_that_had_it_is_gone_but_not_its_forks(job:
         lock(job, create=True).release()
     finally:
         os.killpg(done.pid, signal.SIGKILL)
+
+
+async def test_cookies_come_back_and_are_written_a_site_at_a_time(job: Path) -> None:
+    hosts = [f"http://shop{number}.test" for number in range(3)]
+
+    def page(request: Request) -> Response:
+        lines = CIMultiDict([("Set-Cookie", f"seen={request.url[-1]}")])
+        return Response(request.url, 200, lines, b"<title>1</title>")
+
+    web = FakeTransport({f"{host}/{n}": page for host in hosts for n in range(2)})
+    first = Row(start_urls=[f"{host}/0" for host in hosts])
+    await crawl(first, job, web)
+    with closing(sqlite3.connect(job / "job.sqlite")) as database:
+        names = database.execute("SELECT name FROM notes WHERE kind LIKE 'cookies%'").fetchall()
+    assert sorted(name for (name,) in names) == [f"shop{number}.test " for number in range(3)]
+    again = FakeTransport({f"{host}/1": page for host in hosts})
+    await crawl(Row(start_urls=[f"{host}/1" for host in hosts]), job, again)
+    assert [request.headers["Cookie"] for request in again.requests] == ["seen=0"] * 3

@@ -15,7 +15,7 @@ from aiohttp import web
 from scrapekit import Request
 from scrapekit.errors import ProxyError
 from tests import certificate
-from tests.functional.site import Site, crawled
+from tests.functional.site import Site, crawled, redirect
 from tests.functional.spiders import Given
 from tests.proxyserver import ForwardProxy, forward_proxy
 from tests.rawserver import serve
@@ -200,3 +200,67 @@ async def test_a_redirect_to_another_host_stays_with_the_requests_proxy() -> Non
         await crawled(spider)
         assert len(proxy.lines) == 2
         assert "Proxy-Authorization" not in other.requests[0].headers
+
+
+OBEY = {"obey_robots": True, "retry_delay_s": 0.0}
+
+
+async def test_a_page_asked_for_by_a_proxy_has_its_robots_txt_asked_for_by_that() -> None:
+    async with forward_proxy(LOGIN) as proxy, Site({"*": ""}) as site:
+        requests = [Request(site.url(f"/{number}"), proxy=proxy.url()) for number in range(3)]
+        _, report = await crawled(Given(requests), settings=OBEY)
+        assert report.ok
+        asked = [line.split(" ")[1] for line in proxy.lines]
+        assert sorted(asked) == [site.url(path) for path in ("/0", "/1", "/2", "/robots.txt")]
+        assert (site.robots_hits, len(site.hits)) == (1, 3)
+
+
+async def test_so_has_a_site_that_such_a_page_redirects_to() -> None:
+    async with forward_proxy(LOGIN) as proxy, Site({"*": ""}) as other, Site() as site:
+        site.pages["/robots.txt"] = redirect(other.url("/robots.txt"))
+        site.pages["/"] = redirect(other.url("/there"))
+        requests = [Request(site.url(), proxy=proxy.url())]
+        _, report = await crawled(Given(requests), settings=OBEY)
+        assert report.ok
+        asked = [line.split(" ")[1] for line in proxy.lines]
+        assert sorted(asked) == sorted(
+            [
+                site.url("/"),
+                site.url("/robots.txt"),
+                *[other.url("/robots.txt")] * 2,
+                other.url("/there"),
+            ]
+        )
+
+
+async def test_a_proxy_that_is_dead_leaves_the_robots_txt_to_another_one_and_never_to_nobody() -> (
+    None
+):
+    async with forward_proxy(LOGIN) as proxy, Site({"*": ""}) as site:
+        requests = [
+            Request(site.url("/0"), proxy=proxy.url()),
+            Request(site.url("/1"), proxy=dead()),
+        ]
+        _, report = await crawled(Given(requests), settings={**OBEY, "retries": 1})
+        assert site.hits == ["/0"]
+        assert site.robots_hits == 1
+        assert len(proxy.lines) == 2
+        assert [group.error for group in report.errors] == ["ProxyError"]
+
+
+async def test_a_dead_proxy_alone_keeps_its_pages_from_being_asked_for() -> None:
+    async with Site({"*": ""}) as site:
+        _, report = await crawled(Given([Request(site.url("/"), proxy=dead())]), settings=OBEY)
+        assert (site.hits, site.robots_hits) == ([], 0)
+        assert [group.error for group in report.errors] == ["RobotsUnavailable"]
+
+
+async def test_a_job_that_goes_on_asks_by_the_same_proxies(tmp_path: Path) -> None:
+    async with forward_proxy(LOGIN) as proxy, Site({"*": ""}) as site:
+        requests = [Request(site.url(f"/{number}"), proxy=proxy.url()) for number in range(3)]
+        options: dict[str, Any] = {"job": tmp_path / "job"}
+        first = {**OBEY, **ONE, "max_pages": 1, "obey_robots": False}
+        await crawled(Given(requests), settings=first, **options)
+        await crawled(Given([]), settings=OBEY, **options)
+        assert (site.robots_hits, len(site.hits)) == (1, 3)
+        assert len(proxy.lines) == 4

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 
 import pytest
 from aiohttp import web
@@ -20,6 +21,7 @@ from tests.functional.site import (
     redirect,
 )
 from tests.functional.spiders import Following, Titles
+from tests.rawserver import Exchange, serve
 
 OBEY = {"obey_robots": True}
 
@@ -193,3 +195,52 @@ async def test_a_robots_txt_is_asked_for_without_credentials_of_other_origins() 
     assert headers == [None]
     assert other.hits == ["/there"]
     assert "X-Api-Key" not in other.requests[0].headers
+
+
+async def test_a_robots_txt_built_to_take_time_costs_its_own_urls() -> None:
+    rules = robots(
+        "User-agent: *", *(f"Disallow: /*aaaaaaaa{number}aaaaaaaa" for number in range(15_000))
+    )
+    async with Site({"/robots.txt": rules, "*": ""}) as site:
+        nasty = "/" + "a" * 1_900
+        _, report = await crawled(Titles(start_urls=site.urls(nasty, "/b")), settings=OBEY)
+    assert site.hits == ["/b"]
+    assert report.dropped == {"robots-too-complex": 1}
+
+
+LONG = "\n".join(["User-agent: *", "Disallow: /b", *(f"# {'.' * 97}" for _ in range(30_000))])
+
+
+@pytest.mark.parametrize("coding", ["", "gzip"])
+@pytest.mark.parametrize("max_body_bytes", [100, 1_000_000])
+async def test_a_robots_txt_is_read_up_to_500_kib_however_long_it_is(
+    coding: str, max_body_bytes: int
+) -> None:
+    body = gzip.compress(LONG.encode(), 0) if coding else LONG.encode()
+    sent = {"Content-Encoding": coding} if coding else {}
+
+    async def rules(_request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=body, headers=sent)
+
+    async with Site({"/robots.txt": rules, "*": ""}) as site:
+        spider = Titles(start_urls=site.urls("/a", "/b"))
+        _, report = await crawled(spider, settings={**OBEY, "max_body_bytes": max_body_bytes})
+    assert site.hits == ["/a"]
+    assert report.dropped == {"robots": 1}
+    assert site.robots_hits == 1
+
+
+async def test_a_robots_txt_without_end_is_left_at_500_kib() -> None:
+    async def reply(exchange: Exchange) -> None:
+        if exchange.line.startswith("GET /robots.txt"):
+            await exchange.send(b"HTTP/1.1 200 OK\r\n\r\nUser-agent: *\nDisallow: /b\n")
+            while True:
+                await exchange.send(b"Disallow: /c\n" * 1_000)
+        await exchange.send(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nx")
+
+    async with serve(reply) as server:
+        spider = Titles(start_urls=[server.url("/a"), server.url("/b")])
+        _, report = await crawled(spider, settings=OBEY)
+        assert server.connections == 2
+    assert server.lines == ["GET /robots.txt HTTP/1.1", "GET /a HTTP/1.1"]
+    assert report.ok

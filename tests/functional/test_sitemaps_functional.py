@@ -337,3 +337,17 @@ async def test_pages_of_start_urls_that_are_still_to_come_are_in_scope() -> None
         items, report = await crawled(spider, settings={"concurrency": 1})
     assert {"/own", "/listed"} <= set(paths(items))
     assert report.dropped == {}
+
+
+async def test_a_budget_full_of_sitemaps_lets_the_pages_through() -> None:
+    """They are read only as fast as pages are done, which need room as well."""
+    async with Site({"*": "x" * 200}) as site:
+        lists = [f"/{n}.xml" for n in range(6)]
+        site.pages["/sitemap.xml"] = index(site, *lists)
+        for name in lists:
+            site.pages[name] = urlset(site, *(f"{name}/{page}" for page in range(100)))
+        settings = {"max_bytes_in_flight": 1_000, "concurrency": 4}
+        spider = Paths(sitemap_urls=[site.url("/sitemap.xml")])
+        items, report = await crawled(spider, settings=settings)
+    assert len(items) == 600
+    assert report.ok

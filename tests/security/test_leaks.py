@@ -8,19 +8,26 @@ import itertools
 import json
 import logging
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import traceback
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
+from scrapekit.config import Source, merge, parse_assignments
 from scrapekit.errors import InvalidURL, RedirectError, without_userinfo
-from scrapekit.guard import public_headers, redirect
+from scrapekit.guard import Credentials, Scope, public_headers, redirect
+from scrapekit.limits import LimitsTable
+from scrapekit.sitemapfeed import SitemapFeed
+from scrapekit.starts import check as check_starts
 from tests.rawserver import Exchange, RawServer, serve
 from tests.security.pretend import Names
 from tests.transports import make_transport
@@ -57,8 +64,8 @@ SECRETS: dict[str, dict[str, Any]] = {
     "cookie of the site": {},
 }
 SHARED = {("cookie of the site", "upgrade"), ("cookie of the site", "port")}
-"""Cookies that a site sets belong to a host, whatever its port (RFC 6265, 8.5), and without
-`Secure`, which only https can set, whatever its scheme."""
+"""Cookies that a site sets belong to a host, whatever its port (RFC 6265, 8.5). What came by http
+may go to https, but not the other way round."""
 TRIGGERS = ("redirect", "retry", "meta refresh", "robots", "proxy switch", "sitemap")
 CELLS = list(itertools.product(SECRETS, CHANGES, TRIGGERS))
 
@@ -225,9 +232,8 @@ class Cell:
 
     def sets(self) -> list[str]:
         """The header by which the site sets its cookie, if that is the secret."""
-        flags = "; Secure" if self.change.home.startswith("https") else ""
         is_secret = self.secret == "cookie of the site"
-        return [f"Set-Cookie: session={SECRET}{flags}"] if is_secret else []
+        return [f"Set-Cookie: session={SECRET}"] if is_secret else []
 
     def settings(self, number: int = 0, secret: str = SECRET) -> Settings:
         chosen: dict[str, Any] = {
@@ -378,6 +384,102 @@ def test_a_url_that_is_none_is_told_without_user_and_password(url: str) -> None:
         Request(url)
     assert SECRET not in str(caught.value) + caught.value.url + caught.value.reason
     assert "someone" not in str(caught.value) + caught.value.url
+
+
+# Between user name and password, and behind them: as they are meant, as they are encoded, and as
+# somebody may get them wrong.
+SEPARATORS = st.sampled_from([":", "%3A", "%3a", "::"])
+ATS = st.sampled_from(["@", "%40", "%2540", "@@", "@x@"])
+STARTS = st.sampled_from(
+    ["http://", "https:/", "HTTP:\\\\", "//", "", "ftp://", " http://", "http:///"]
+)
+ENDS = st.sampled_from(
+    ["h", "h:99999", "[", "h h", "", "h\n", "h/%", "[::1", "h:x/", "\x00", "h#?"]
+)
+WRONG_URLS = st.tuples(STARTS, st.just("me"), SEPARATORS, st.just(SECRET), ATS, ENDS).map("".join)
+
+MISTAKES: dict[str, Callable[[str], object]] = {
+    "request": Request,
+    "redirect": lambda url: redirect(Request("http://a.test/"), "http://a.test/", 302, url),
+    "body": lambda url: redirect(
+        Request("http://a.test/", method="PUT", body="x"), "http://a.test/", 307, url
+    ),
+    "follow": lambda url: Response("http://a.test/", 200, {}, b"").follow(url),
+    "start_urls": lambda url: check_starts(Spider(start_urls=url)),
+    "start_urls in a list": lambda url: check_starts(Spider(start_urls=[url])),
+    "start_urls as bytes": lambda url: check_starts(Spider(start_urls=[url.encode()])),
+    "sitemap_urls": lambda url: SitemapFeed(Spider(sitemap_urls=url), print).prepare(),
+    "allowed_domains": Scope,
+    "allowed_domains in a list": lambda url: Scope([url]),
+    "request's proxy": lambda url: Request("http://a.test/", proxy=url),
+    "proxy": lambda url: Settings(proxy=url),
+    "proxies": lambda url: Settings(proxies=(url,)),
+    "proxies as text": lambda url: Settings(proxies=cast("Any", url)),
+    "auth": lambda url: Credentials({}, {}, Settings(auth={url: "a:b"}).auth),
+    "domains": lambda url: LimitsTable(Settings(domains=cast("Any", {url: {"delay_s": 1}}))),
+    "proxy by -s": lambda url: settle(parse_assignments([f"proxy={url}"])),
+    "no assignment": lambda url: parse_assignments([f"proxy:{url}".replace("=", "")]),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+@given(url=WRONG_URLS)
+def test_no_mistake_in_a_url_shows_its_user_and_password(name: str, url: str) -> None:
+    # What has no scheme may be a path, and that of a page is no secret.
+    is_path = url[0] not in "hH/" and name in ("redirect", "body", "follow")
+    assert SECRET not in outcome(MISTAKES[name], url) or is_path
+
+
+WRONG_VALUES = st.sampled_from(
+    [f"{SECRET}\nX: y", f"{SECRET}\r", f"{SECRET}\0", f"{SECRET}\udcff", f"{SECRET};\x7f"]
+)
+WITH_VALUES: dict[str, Callable[[str], object]] = {
+    "header": lambda value: Request("http://a.test/", headers={"X-Any": value}),
+    "header as a name": lambda value: Request("http://a.test/", headers={f"X-Any: {value}": "a"}),
+    "cookie": lambda value: Request("http://a.test/", cookies={"any": value}),
+    "cookie as a name": lambda value: Request("http://a.test/", cookies={f"any={value}": "a"}),
+    "auth": lambda value: Request("http://a.test/", auth=("me", value)),
+    "auth as text": lambda value: Request("http://a.test/", auth=f"Bearer {value}"),
+    "headers": lambda value: Settings(headers={"X-Any": value}),
+    "headers as names": lambda value: Settings(headers={f"X-Any: {value}": "a"}),
+    "headers as text": lambda value: Settings(headers=cast("Any", value)),
+    "headers as a list": lambda value: Settings(headers=cast("Any", [("X-Any", value)])),
+    "cookies": lambda value: Settings(cookies={"any": value}),
+    "cookies as names": lambda value: Settings(cookies={f"any={value}": "a"}),
+    "auth of settings": lambda value: Settings(auth={"https://a.test": value}),
+    "auth of no origin": lambda value: Settings(
+        auth=cast("Any", {f"a.test:{value}": "a:b", "x": 1})
+    ),
+    "a proxy in the other order": lambda value: Settings(proxy=f"h:8080:me:{value}"),
+    "proxies in the other order": lambda value: Settings(proxies=(f"h:8080:me:{value}",)),
+    "headers by -s": lambda value: settle(parse_assignments([f"headers=X-Any: {value}"])),
+    "json by -s": lambda value: settle(parse_assignments([f'headers={{"X-Any": "{value}"'])),
+    "no assignment": lambda value: parse_assignments([f"headers: {value}"]),
+}
+
+
+@pytest.mark.parametrize("name", WITH_VALUES)
+@given(value=WRONG_VALUES)
+def test_no_mistake_in_a_secret_shows_it(name: str, value: str) -> None:
+    assert SECRET not in outcome(WITH_VALUES[name], value)
+
+
+def outcome(make: Callable[[str], object], given: str) -> str:
+    """All that is shown of what was made, or why it couldn't be."""
+    try:
+        return repr(make(given))
+    except Exception as error:
+        return told(error)
+
+
+def told(error: BaseException) -> str:
+    """All that a traceback shows of an error, and what it carries."""
+    facts = repr(error) + repr(vars(error))
+    return facts + "".join(line for line in traceback.format_exception_only(error))
+
+
+def settle(source: Source) -> Settings:
+    return merge(source)
 
 
 def test_a_redirect_that_leads_nowhere_is_told_without_them_as_well() -> None:

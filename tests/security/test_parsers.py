@@ -96,6 +96,18 @@ def sitemap(body: bytes, url: str = "https://shop.test/sitemap.xml") -> list[Any
     return list(Sitemap(body, url))
 
 
+def cookies(flood: Any) -> None:
+    """Many lines from many hosts, into a jar that is full of secure ones of the same name."""
+    scheme, size, line = flood
+    jar = Jar()
+    for number in range(180):
+        jar.take(f"https://{number}.evil.test/", f"a=1; Secure; Path=/{number}", 0.0)
+    for number in range(size // 32):
+        url = f"{scheme}//h{number % 100}.evil.test/"
+        jar.take(url, line.format(number), 0.0)
+        jar.pairs(url, 0.0)
+
+
 def quick(body: bytes) -> bool:
     """Of a size that is neither too small nor too large for a look."""
     return shape.is_quick(b" " * shape.FREE_BYTES + body[: len(body) // 4])
@@ -229,6 +241,9 @@ ROBOTS: dict[str, Make] = {
     "groups": numbered("User-agent: a{}\nDisallow: /\n"),
     "rules": numbered("Disallow: /{}\n", "User-agent: *\n"),
     "wildcards": repeated("*a", "User-agent: *\nDisallow: /", "$\n"),
+    "many wildcards": numbered("Disallow: /*{}$\n", "User-agent: *\n"),
+    "wildcards in common": numbered("Disallow: /*a*{}a\n", "User-agent: *\n"),
+    "escapes": numbered("Disallow: /%C3*{}%2a\n", "User-agent: *\n"),
     "dollars": repeated("$", "User-agent: *\nDisallow: /"),
     "words": repeated("user ", "User-agent "),
     "one line": repeated("a", "User-agent: "),
@@ -307,6 +322,14 @@ CASES = [
         for reader in FLAT_READERS
         for body in FLAT
     ),
+    *(
+        (f"cookie flood, {flood}", cookies, make)
+        for flood, make in {
+            "names": lambda size: ["https:", size, "a{}=1"],
+            "paths": lambda size: ["https:", size, "a=1; Path=/{}; Secure"],
+            "paths of http": lambda size: ["http:", size, "a=1; Path=/{}; Domain=evil.test"],
+        }.items()
+    ),
     *((f"sitemap, {body}", sitemap, make) for body, make in SITEMAPS.items()),
     *(
         (f"packed sitemap, {body}", lambda body: sitemap(gzip.compress(body, 1)), make)
@@ -370,9 +393,10 @@ PATTERNS = {
     "scrapekit.cookies.dates": {"_DELIMITERS", "_TIME", "_DAY", "_YEAR"},
     "scrapekit.cookies.setcookie": {"_CONTROLS"},
     "scrapekit.document": {"_BASE_TAG"},
-    "scrapekit.errors": {"_START"},
+    "scrapekit.errors": {"_AT", "_START", "_NO_NAME"},
     "scrapekit.formdata": {"_NEWLINE"},
     "scrapekit.messages": {"_BASE_TAG", "_META_TAG"},
+    "scrapekit.pathrules": {"_ESCAPE", "_PLAIN_PATTERN", "_PLAIN_PATH", "_STARS"},
     "scrapekit.shape": {"_FORMATTING", "_PLAIN_TAGS"},
     "scrapekit.sitemaps.entries": {"_PARTIAL"},
     "scrapekit.sitemaps.text": {"_URL", "_SITEMAP", "_BREAK"},
@@ -384,7 +408,7 @@ AUTHORS = {
     # Those that meet what the spider's author has written.
     "scrapekit.authority": {"_PROXY", "_AUTH", "_BEARER"},
     "scrapekit.document": {"_ATTR", "_PSEUDO_ELEMENT"},
-    "scrapekit.settings": {"_SECRET_HEADER", "_USERINFO", "_FUNCTION"},
+    "scrapekit.settings": {"_FUNCTION"},
 }
 
 

@@ -213,6 +213,41 @@ async def test_cancelling_the_head_of_the_queue_lets_the_next_go() -> None:
             assert (small.held, budget.waiting) == (2, 0)
 
 
+async def test_what_is_set_aside_is_counted_until_it_is_closed() -> None:
+    budget = ByteBudget(100)
+    with budget.account() as account:
+        assert account.try_take(60)
+        aside = account.set_aside()
+        assert (account.held, aside.held) == (0, 60)
+    assert budget.used == 60
+    with budget.account() as other:
+        assert not other.try_take(41)
+        aside.close()
+        aside.close()
+        assert other.try_take(100)
+    assert budget.used == 0
+
+
+async def test_what_is_set_aside_leaves_the_right_to_overdraw_to_others() -> None:
+    budget = ByteBudget(100)
+    with budget.account() as account:
+        await account.take(150)
+        aside = account.set_aside()
+    for _ in range(3):
+        # The crawl has to go on: the bytes that are set aside wait for it.
+        with budget.account() as page:
+            await page.take(50)
+            assert budget.used == 200
+    with budget.account() as first, budget.account() as second:
+        await first.take(50)
+        task = waiter(second, 50)
+        await rounds()
+        assert not task.done()
+        aside.close()
+        await task
+    assert budget.used == 0
+
+
 def test_an_account_is_used_inside_its_with_block_only() -> None:
     budget = ByteBudget(10)
     with pytest.raises(RuntimeError, match="inside"):

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from scrapekit.addresses import Space
 from scrapekit.budget import ByteBudget
@@ -15,6 +16,7 @@ from scrapekit.clock import ManualClock
 from scrapekit.errors import BodyTooLarge, ConnectError, OutputError, Refused, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
+from scrapekit.transport.body import CUT
 from scrapekit.transport.cache import CachingTransport
 from scrapekit.transport.fake import FakeTransport, Script
 
@@ -407,3 +409,16 @@ async def test_two_crawls_share_a_folder(tmp_path: Path) -> None:
     async with bench(tmp_path, {}) as three:
         for url in pages:
             assert (await three.get(url)).cached == "hit"
+
+
+async def test_a_beginning_that_was_kept_is_no_answer_for_whoever_wants_the_whole(
+    tmp_path: Path,
+) -> None:
+    beginning = Response(URL, 200, CIMultiDict(), b"beg", anomalies=(CUT,))
+    async with bench(tmp_path, [beginning, page("beginning and end")]) as it:
+        for cached in ("", "hit"):
+            with it.budget.account() as account:
+                account.enough = 3
+                response = await it.transport.fetch(Request(URL), account)
+                assert (response.body, response.cached) == (b"beg", cached)
+        assert (await it.get()).body == b"beginning and end"

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -29,7 +31,7 @@ class TestWhereCookiesGo:
         ("line", "url", "goes"),
         [
             ("a=1", "https://www.shop.test/a/other", True),
-            ("a=1", "http://www.shop.test/a/", True),
+            ("a=1", "http://www.shop.test/a/", False),
             ("a=1", "https://www.shop.test:8443/a/", True),
             ("a=1", "https://www.shop.test/", False),
             ("a=1", "https://www.shop.test/ab", False),
@@ -135,6 +137,13 @@ class TestSecureCookies:
         assert jar.take("http://www.shop.test/", "a=2", NOW)
         assert jar.take("http://www.shop.test/login", "b=2", NOW)
 
+    def test_what_came_by_http_goes_to_https_and_not_the_other_way_round(self) -> None:
+        jar = jar_of("a=1; Path=/")
+        assert jar.take("http://www.shop.test/", "b=2; Path=/", NOW)
+        assert sent(jar, "https://www.shop.test/") == "a=1; b=2"
+        assert sent(jar, "http://www.shop.test/") == "b=2"
+        assert sent(Jar(list(jar)), "http://www.shop.test/") == "b=2"
+
     @pytest.mark.parametrize(
         ("line", "kept"),
         [
@@ -203,6 +212,42 @@ class TestBounds:
         assert sent(jar, "https://www.s0.test/") == "a=1"
         assert sent(jar, "https://www.s1.test/") == ""
 
+    def test_all_that_somebody_registered_has_180_cookies_and_128_kilobytes(self) -> None:
+        jar = Jar()
+        for number in range(1_000):
+            jar.take(f"https://h{number}.evil.test/", "a=1", NOW)
+        assert len(jar) == 180
+        for number in range(1_000):
+            jar.take(f"https://h{number}.evil.test/", f"a={'x' * 4_000}", NOW)
+        assert 20 < len(jar) <= 32
+        assert sent(jar, "https://h999.evil.test/") == f"a={'x' * 4_000}"
+
+    def test_a_flood_leaves_16_megabytes_at_most(self) -> None:
+        line, taken = f"a{{}}={'x' * 4_000}; Path=/{{}}", 0
+        tracemalloc.start()
+        try:
+            jar = Jar()
+            for site in range(400):
+                for number in range(20):
+                    line_, url = line.format(number, number), f"https://s{site}.test/"
+                    taken += jar.take(url, line_, NOW)
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert taken == 8_000
+        assert held <= 20 << 20
+        assert sent(jar, "https://s399.test/0/").startswith("a0=x")
+        assert sent(jar, "https://s0.test/0/") == ""
+
+    def test_what_makes_room_is_told_as_a_change(self) -> None:
+        jar = Jar()
+        for number in range(3_000):
+            jar.take(f"https://www.s{number}.test/", "a=1", NOW)
+        jar.changed.clear()
+        jar.take("https://www.new.test/", "a=1", NOW)
+        assert jar.changed == {"new.test", "s0.test"}
+        assert jar.of("s0.test") == []
+
     @pytest.mark.parametrize(("size", "kept"), [(4_095, True), (4_096, False)])
     def test_a_cookie_has_at_most_4096_octets(self, size: int, kept: bool) -> None:
         assert Jar().take(PAGE, f"a={'x' * size}", NOW) is kept
@@ -238,6 +283,7 @@ class TestState:
                 domain="www.shop.test",
                 path="/a",
                 host_only=True,
+                from_https=True,
                 expires=NOW + 60,
             )
         ]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from multidict import CIMultiDict
@@ -79,6 +80,28 @@ def test_the_state_is_plain_and_restores() -> None:
     assert header(copy, Request(URL, session="x")) == "c=3"
     copy.restore({})
     assert not copy
+
+
+def test_what_changes_is_told_site_by_site_and_restores() -> None:
+    jars = Jars()
+    notes: dict[str, Any] = {}
+    for session in ("", "ann b"):
+        for host in ("a.test", "www.b.test"):
+            response = Response(f"https://{host}/", 200, CIMultiDict([("Set-Cookie", "c=1")]))
+            jars.take(session, response, NOW)
+    notes |= dict(jars.take_changes())
+    assert sorted(notes) == ["a.test ", "a.test ann b", "b.test ", "b.test ann b"]
+    assert list(jars.take_changes()) == []
+    gone = Response("https://a.test/", 200, CIMultiDict([("Set-Cookie", "c=; Max-Age=0")]))
+    jars.take("", gone, NOW)
+    changes = dict(jars.take_changes())
+    assert changes == {"a.test ": []}
+    copy = Jars()
+    copy.restore_notes(json.loads(json.dumps(notes | changes)))
+    for session in ("", "ann b"):
+        for url in ("https://a.test/", "https://www.b.test/"):
+            request = Request(url, session=session)
+            assert header(copy, request) == header(jars, request)
 
 
 @pytest.mark.parametrize("state", [[], {"": [{"name": "a"}]}, {"": {"a": "1"}}, {1: []}])

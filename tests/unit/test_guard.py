@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from scrapekit.authority import PUBLIC_HEADERS
 from scrapekit.errors import RedirectError, Refused, UsageError
-from scrapekit.guard import PUBLIC_HEADERS, Credentials, Scope, public_headers, redirect
+from scrapekit.guard import Credentials, Scope, public_headers, redirect
 from scrapekit.messages import Request
 
 HOME = "https://shop.test/a"

@@ -17,6 +17,7 @@ from scrapekit.errors import (
     FetchTimeout,
     InvalidJSON,
     ProtocolError,
+    ProxyError,
     RedirectError,
     Refused,
     RobotsUnavailable,
@@ -245,6 +246,10 @@ def test_a_retry_is_never_in_the_past_and_never_too_late(
     [
         (FetchTimeout("x", url=URL, phase="connect", after_s=1), "a timeout"),
         (ConnectError("x"), "a broken connection"),
+        (ConnectError("x", stage="name"), None),
+        (ConnectError("x", stage="tls"), None),
+        (ConnectError("x", stage="way"), None),
+        (ProxyError("x", url=URL), None),
         (BodyTruncated("x"), "a body cut off"),
         (BodyTooLarge("x", url=URL, limit_bytes=1), None),
         (BodyUndecodable("x"), None),

@@ -205,6 +205,8 @@ def test_the_file_is_utf_8_with_or_without_a_mark() -> None:
 def test_what_is_over_the_limit_is_not_read() -> None:
     assert len(decode(b"a" * (MAX_BYTES + 1))) == MAX_BYTES
     assert decode("é".encode() * MAX_BYTES).endswith("é")
+    whole = b"Disallow: /abc\n" * (MAX_BYTES // 15)
+    assert decode(whole + b"Disallow: /" + b"x" * 100) == whole.decode()[:-1]
 
 
 def test_a_rule_and_a_url_may_be_percent_encoded_or_not() -> None:

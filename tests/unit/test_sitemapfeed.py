@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from scrapekit.budget import ByteBudget
 from scrapekit.errors import InvalidURL, SitemapError, SpiderError, UsageError
 from scrapekit.messages import Request, Response
-from scrapekit.sitemapfeed import SITEMAP, SitemapFeed
+from scrapekit.sitemapfeed import SITEMAP, SitemapFeed, most_ahead
 from scrapekit.spider import Spider
 
 ROOT = "https://shop.test/sitemap.xml"
@@ -102,6 +103,35 @@ async def test_one_that_is_read_counts_as_under_way_to_its_end() -> None:
     bench.feed.settled(others[0])
     assert (await fifth).url.endswith("/5")
     await requests.aclose()
+
+
+@pytest.mark.parametrize("ahead", [1, 2, 3, 4])
+async def test_all_are_read_however_few_are_asked_for_ahead(ahead: int) -> None:
+    names = [f"/{n}" for n in range(9)]
+    bench = Bench({"/sitemap.xml": index(*names)} | {name: urlset(f"{name}/a") for name in names})
+    bench.feed._ahead = ahead
+    assert await bench.paths() == [f"{name}/a" for name in names]
+
+
+async def test_its_bytes_are_counted_until_it_is_read() -> None:
+    bench, budget = Bench({}), ByteBudget(1_000)
+    requests = bench.feed.requests()
+    root = await anext(requests)
+    body = urlset("/a", "/b").encode()
+    with budget.account() as account:
+        assert account.try_take(len(body))
+        bench.feed.take(Response(root.url, 200, None, body, root), account)
+    bench.feed.settled(root)
+    assert budget.used == len(body)
+    assert [request.url[-2:] async for request in requests] == ["/a", "/b"]
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize(
+    ("in_flight", "body", "ahead"), [(2**28, 2**25, 2), (2**28, 2**20, 4), (100, 2**25, 1)]
+)
+def test_those_ahead_take_a_share_of_the_budget(in_flight: int, body: int, ahead: int) -> None:
+    assert most_ahead(in_flight, body) == ahead
 
 
 async def test_one_that_cannot_be_had_holds_up_no_other() -> None:

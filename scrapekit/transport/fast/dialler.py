@@ -19,7 +19,7 @@ from scrapekit.transport.fast.line import Line
 from scrapekit.transport.fast.names import Names
 from scrapekit.transport.fast.route import Peer, Route
 from scrapekit.transport.fast.tunnel import open_tunnel
-from scrapekit.transport.wording import is_out_of_files, out_of_files, reason_of
+from scrapekit.transport.wording import is_out_of_files, out_of_files, reason_of, stage_of
 
 if TYPE_CHECKING:
     from scrapekit.transport.dialling import SocketFactory
@@ -115,8 +115,10 @@ def _no_connection(
     if asked.proxied:
         return ProxyError(f"the proxy can't be reached: {reason}", url=asked.url)
     if isinstance(error, socket.gaierror):
-        return ConnectError(f"the name {peer.host} doesn't resolve: {reason}", url=asked.url)
-    return ConnectError(f"{peer.host} can't be reached: {reason}", url=asked.url)
+        text = f"the name {peer.host} doesn't resolve: {reason}"
+    else:
+        text = f"{peer.host} can't be reached: {reason}"
+    return ConnectError(text, url=asked.url, stage=stage_of(error))
 
 
 def _no_start(error: Exception, route: Route, url: str) -> ConnectError:
@@ -124,7 +126,9 @@ def _no_start(error: Exception, route: Route, url: str) -> ConnectError:
     if route.secured is not None and route.secured is route.proxy:
         return ProxyError(f"the proxy can't be reached: TLS with it fails: {reason}", url=url)
     if isinstance(error, ssl.CertificateError):
-        return ConnectError(f"the TLS certificate of {host} isn't valid: {reason}", url=url)
-    if isinstance(error, ssl.SSLError):
-        return ConnectError(f"TLS with {host} fails: {reason}", url=url)
-    return ConnectError(f"the connection to {host} broke: {reason}", url=url)
+        text = f"the TLS certificate of {host} isn't valid: {reason}"
+    elif isinstance(error, ssl.SSLError):
+        text = f"TLS with {host} fails: {reason}"
+    else:
+        text = f"the connection to {host} broke: {reason}"
+    return ConnectError(text, url=url, stage=stage_of(error))

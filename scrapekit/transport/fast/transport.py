@@ -190,7 +190,7 @@ class FastTransport:
         except TimeoutError as exc:
             if self._pool is not pool:
                 raise _closed(asked.url) from exc
-            raise late("connect", asked.url, self._settings) from exc
+            raise late("connect", asked.url, self._settings, by_proxy=asked.proxied) from exc
 
     async def _body(
         self, line: Line, request: Request, account: Account, flag: Callable[[str], None]
@@ -209,10 +209,11 @@ class FastTransport:
         if answer.status in _REDIRECTS and "Location" in headers:
             return b""
         limit = self._settings.max_body_bytes
-        if is_whole and not codings:
-            return await _taken(answer.take(), account, limit)
-        if not codings and not is_whole and int(headers.get("Content-Length", 0)) > limit:
-            raise too_large(limit)
+        if account.enough is None and not codings:
+            if is_whole:
+                return await _taken(answer.take(), account, limit)
+            if int(headers.get("Content-Length", 0)) > limit:
+                raise too_large(limit)
         read = line.read
         if self._settings.min_bytes_per_s and not is_whole:
             clock = asyncio.get_running_loop().time

@@ -1,0 +1,227 @@
+"""Path rules: which paths of a site a robots.txt allows (RFC 9309, 2.2.2). Sans-IO.
+
+The rule with the longest pattern that matches decides, an Allow before a Disallow of its length. A
+site can send tens of thousands of rules, and chooses the paths they are compared with. So nothing
+is compared with all of them: rules without a wildcard inside are looked up, of the others only
+those are tried which have something rare in common with the path: their beginning, their end or a
+piece. If these are still too many, because somebody wants it so, nobody knows: `TooManyRules`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Final
+from urllib.parse import quote
+
+_FEW: Final = 48
+"""So many rules with wildcards are tried one by one: that takes less than looking for pieces."""
+_BEGIN, _END, _PIECE = "^", "$", "*"
+_PIECE_LENGTHS: Final = (8, 4, 2, 1)
+"""Few, because all that a path has of each are looked up."""
+_MOST_WORK: Final = 2_000_000
+"""What may be spent on one path: about so many nanoseconds."""
+_PER_RULE: Final = 700
+_PER_CHARACTER: Final = 12
+_LONGEST_NEEDLE: Final = 100
+"""From there on `str.find` takes time that doesn't grow with what is looked for."""
+
+_SIZE_OF_RULE: Final = 100
+_SIZE_OF_KEY: Final = 170
+"""Bytes, as measured."""
+
+_ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
+_PLAIN_PATTERN: Final = re.compile(r"[A-Za-z0-9_.~/=*-]+\$?")
+_PLAIN_PATH: Final = re.compile(r"/[A-Za-z0-9_.~/=-]*")
+_STARS: Final = re.compile(r"\*+")
+_INDEX: Final = "index.html"
+
+
+class TooManyRules(Exception):
+    """A path would have to be compared with more rules than is bearable."""
+
+
+class PathRules:
+    """Of (pattern, whether it allows) as they stand in a robots.txt."""
+
+    def __init__(self, rules: Iterable[tuple[str, bool]]) -> None:
+        # A rank is twice the length of the pattern, and one more for an Allow.
+        self._prefixes: dict[str, int] = {}
+        self._wholes: dict[str, int] = {}
+        self._wild: dict[str, int] = {}
+        for pattern, allows in rules:
+            for spelling in _spellings(pattern, allows):
+                self._add(spelling, allows)
+        self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+        self._filed: dict[str, list[str]] = {}
+        if len(self._wild) > _FEW:
+            self._file()
+        self._keys = sorted({(key[0], len(key) - 1) for key in self._filed})
+
+    def __repr__(self) -> str:
+        return f"<PathRules {len(self)}, with wildcards {len(self._wild)}>"
+
+    def __len__(self) -> int:
+        return len(self._prefixes) + len(self._wholes) + len(self._wild)
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory they take."""
+        characters = sum(map(len, (*self._prefixes, *self._wholes, *self._wild)))
+        return characters + _SIZE_OF_RULE * len(self) + _SIZE_OF_KEY * len(self._filed)
+
+    def allows(self, url: str) -> bool:
+        """Whether an absolute URL may be fetched. Takes milliseconds at most.
+
+        Raises TooManyRules if that can't be said in this time.
+        """
+        path = _path(url)
+        best = self._wholes.get(path, 0)
+        for length in self._lengths:
+            if length > len(path):
+                break
+            best = max(best, self._prefixes.get(path[:length], 0))
+        if self._wild:
+            best = max(best, self._best_wild(path, best))
+        return best == 0 or best & 1 == 1
+
+    def _add(self, pattern: str, allows: bool) -> None:
+        rank = 2 * len(pattern) + allows
+        whole = pattern.endswith("$")
+        body = pattern.removesuffix("$")
+        if body.endswith("*"):
+            whole, body = False, body.rstrip("*")
+        if "*" in body:
+            kind, body = self._wild, _STARS.sub("*", body) + "$" * whole
+        else:
+            kind = self._wholes if whole else self._prefixes
+        kind[body] = max(kind.get(body, 0), rank)
+
+    def _file(self) -> None:
+        """Under what of each pattern fewest others have."""
+        keys = {pattern: _keys(pattern) for pattern in self._wild}
+        common = Counter(chain.from_iterable(keys.values()))
+        for pattern, its in keys.items():
+            rarest = min(its, key=common.__getitem__)
+            self._filed.setdefault(rarest, []).append(pattern)
+
+    def _best_wild(self, path: str, best: int) -> int:
+        """The rank of the first rule with wildcards that matches, of those above `best`."""
+        ranks, work = self._wild, 0
+        found = self._candidates(path)
+        for pattern in sorted(found, key=ranks.__getitem__, reverse=True):
+            if ranks[pattern] <= best:
+                return 0
+            work += _PER_RULE
+            if len(pattern) - pattern.count("*") - 1 > len(path) or not path.startswith(
+                _begin(pattern)
+            ):
+                continue
+            work += _work(pattern, path)
+            if work > _MOST_WORK:
+                raise TooManyRules
+            if _matches(pattern, path):
+                return ranks[pattern]
+        return 0
+
+    def _candidates(self, path: str) -> Iterable[str]:
+        if not self._filed:
+            return self._wild
+        keys = self._keys_in(path)
+        if sum(len(self._filed[key]) for key in keys) * _PER_RULE > _MOST_WORK:
+            raise TooManyRules
+        return [pattern for key in keys for pattern in self._filed[key]]
+
+    def _keys_in(self, path: str) -> set[str]:
+        found: set[str] = set()
+        for kind, length in self._keys:
+            last = len(path) - length
+            if last < 0:
+                continue
+            places = range(last + 1) if kind == _PIECE else (0 if kind == _BEGIN else last,)
+            found |= {kind + path[at : at + length] for at in places} & self._filed.keys()
+        return found
+
+
+def _begin(pattern: str) -> str:
+    return pattern[: pattern.index("*")]
+
+
+def _keys(pattern: str) -> tuple[str, ...]:
+    """What a path has to have to match, each with its kind before it."""
+    first, *others = pattern.removesuffix("$").split("*")
+    longest, last = max(others, key=len), others[-1]
+    long, short = _piece_length(longest), _piece_length(last)
+    end = _END + last if pattern.endswith("$") else _PIECE + last[-short:]
+    pieces = _PIECE + longest[:long], _PIECE + longest[-long:]
+    return tuple(dict.fromkeys((end, *pieces, _BEGIN + first)))
+
+
+def _piece_length(part: str) -> int:
+    return next((length for length in _PIECE_LENGTHS if length <= len(part)), 0)
+
+
+def _work(pattern: str, path: str) -> int:
+    needle = min(len(pattern), _LONGEST_NEEDLE)
+    return _PER_CHARACTER * (len(pattern) + len(path)) + needle * len(path) // 2
+
+
+def _matches(pattern: str, path: str) -> bool:
+    """Without backtracking: the first place where a part fits leaves most for the others."""
+    whole = pattern.endswith("$")
+    first, *middle, last = pattern.removesuffix("$").split("*")
+    at = len(first)
+    for part in middle:
+        at = path.find(part, at)
+        if at < 0:
+            return False
+        at += len(part)
+    if whole:
+        return len(path) - len(last) >= at and path.endswith(last)
+    return path.find(last, at) >= 0
+
+
+def _spellings(pattern: str, allows: bool) -> Iterator[str]:
+    """A pattern in the spelling of the paths, and what else it stands for."""
+    if pattern.startswith(("http://", "https://")):
+        # Written by mistake, and harmless so.
+        pattern = "/" + pattern
+    spelt = _spelt_pattern(pattern)
+    if spelt:
+        yield spelt
+    if "$" in pattern:
+        # Some mean the sign itself.
+        yield _spelt_pattern(pattern.replace("$", "%24"))
+    if allows and spelt.endswith("/" + _INDEX):
+        yield spelt.removesuffix(_INDEX) + "$"
+
+
+def _spelt_pattern(pattern: str) -> str:
+    if _PLAIN_PATTERN.fullmatch(pattern):
+        return pattern
+    end = "$" if pattern.endswith("$") else ""
+    return _spelt(pattern.removesuffix("$"), b"/%*", "/%*=") + end
+
+
+def _path(url: str) -> str:
+    """The path and query of a URL, in the spelling of the patterns."""
+    host, slash, rest = url.partition("#")[0].partition("://")[2].partition("/")
+    path = slash + rest
+    if "?" in host:
+        path = "/" + host[host.index("?") :] + path
+    path = path or "/"
+    return path if _PLAIN_PATH.fullmatch(path) else _spelt(path, b"/%", "/%=")
+
+
+def _spelt(text: str, kept: bytes, safe: str) -> str:
+    """Percent-encoded where it has to be and nowhere else, so that what means the same is spelt
+    the same (RFC 9309, 2.2.2). Escapes of the bytes `kept` stay what they are.
+    """
+
+    def plain(escape: re.Match[bytes]) -> bytes:
+        byte = bytes.fromhex(escape[1].decode())
+        return escape[0].upper() if byte in kept else byte
+
+    return quote(_ESCAPE.sub(plain, text.encode("utf-8", "replace")), safe=safe)

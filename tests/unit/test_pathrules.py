@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import random
+import tracemalloc
+from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from protego import Protego
+
+from scrapekit.errors import Refused
+from scrapekit.pathrules import PathRules, TooManyRules
+from scrapekit.robots import MAX_BYTES, TOO_COMPLEX, Robots, RobotsBook
+
+HOST = "https://shop.test"
+AGENT = "scrapekit"
+
+PIECES = st.sampled_from(
+    ["/", "a", "b", "ab", "*", "$", ".html", "?", "=", "&", "%2F", "%2f", "%61", "%24", "%", "ä"]
+)
+PATTERNS = st.lists(PIECES, max_size=6).map("".join)
+RULES = st.lists(st.tuples(PATTERNS.map(lambda text: f"/{text}"), st.booleans()), max_size=12)
+PATHS = st.lists(PIECES.filter(lambda piece: piece != "*"), max_size=8).map("".join)
+MANY = [(f"/x*{number}y", False) for number in range(60)]
+"""Enough for rules to be filed by what they have in common with paths; these have nothing."""
+
+
+def file_of(rules: list[tuple[str, bool]]) -> str:
+    lines = [f"{'Allow' if allows else 'Disallow'}: {pattern}" for pattern, allows in rules]
+    return "\n".join(["User-agent: *", *lines])
+
+
+@pytest.mark.parametrize("others", [[], MANY], ids=["few", "many"])
+@given(rules=RULES, path=PATHS)
+def test_verdicts_are_those_of_protego(
+    others: list[tuple[str, bool]], rules: list[tuple[str, bool]], path: str
+) -> None:
+    text, url = file_of([*rules, *others]), f"{HOST}/{path}"
+    assert Robots(text, AGENT).allows(url) == Protego.parse(text).can_fetch(url, AGENT)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "matching", "other"),
+    [
+        ("/product/{}*?sort=", "/product/77/x?sort=a", "/product/x?sort=a"),
+        ("/*/{}.html$", "/a/77.html", "/a/77.html5"),
+        ("/*id={}&", "/a?id=77&b=1", "/a?id=7777777&b=1"),
+        ("/shop/*-{}-*$", "/shop/a-77-b", "/shop/a-b"),
+    ],
+)
+def test_a_site_may_have_twenty_thousand_rules(pattern: str, matching: str, other: str) -> None:
+    rules = PathRules((pattern.format(number), False) for number in range(20_000))
+    assert not rules.allows(HOST + matching)
+    assert rules.allows(HOST + other)
+
+
+def lines(make: Callable[[int], str]) -> str:
+    """A robots.txt as large as one may be."""
+    found, size = ["User-agent: *"], 0
+    while size < MAX_BYTES - 4_000:
+        found.append(f"Disallow: {make(len(found))}")
+        size += len(found[-1]) + 1
+    return "\n".join(found)
+
+
+HOSTILE: dict[str, Callable[[int], str]] = {
+    "ends": lambda n: f"/*{n}$",
+    "pieces in common": lambda n: f"/*{'a' * 8}{n}{'a' * 8}",
+    "needles": lambda n: f"/*{'a' * 25}b{'a' * 25}{n % 3}*{n}",
+    "many parts": lambda n: f"/{n}{'*a' * 500}*b",
+    "beginnings": lambda n: f"/a{n}*?x",
+    "no wildcard": lambda n: f"/{n}",
+    "lengths": lambda n: f"/{'a' * (n % 2_000)}b",
+    "escapes": lambda n: f"/%C3%A4*{n}?x",
+}
+DICE = random.Random(1)
+NASTY_PATHS = ["a" * 1_990, "1234567890" * 199, "".join(DICE.choices("0123456789ab", k=1_990))]
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_file_takes_less_than_16_megabytes(name: str) -> None:
+    text = lines(HOSTILE[name])
+    tracemalloc.start()
+    try:
+        rules = Robots(text, AGENT)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert taken < 16 << 20
+    assert taken < 2 * rules.size + 100_000
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_no_url_is_compared_with_more_rules_than_is_bearable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in comparisons, because time depends on the machine."""
+    compared: list[int] = []
+
+    def matches(_pattern: str, path: str) -> bool:
+        compared.append(len(path))
+        return False
+
+    monkeypatch.setattr("scrapekit.pathrules._matches", matches)
+    rules = Robots(lines(HOSTILE[name]), AGENT)
+    for path in NASTY_PATHS:
+        compared.clear()
+        with suppress(Refused):
+            rules.allows(f"{HOST}/{path}")
+        assert len(compared) <= 2_900
+        assert sum(compared) * 12 <= 2_000_000
+
+
+def test_what_cant_be_told_isnt_fetched() -> None:
+    rules = PathRules((f"/*{'a' * 8}{number}{'a' * 8}", False) for number in range(20_000))
+    with pytest.raises(TooManyRules):
+        rules.allows(f"{HOST}/{'a' * 1_990}")
+    assert rules.allows(f"{HOST}/b")
+    with pytest.raises(Refused, match="more rules with wildcards") as caught:
+        Robots(lines(HOSTILE["pieces in common"]), AGENT).allows(f"{HOST}/{'a' * 1_990}")
+    assert caught.value.reason == TOO_COMPLEX
+
+
+def test_what_many_hostile_subdomains_say_takes_bounded_memory() -> None:
+    book, text = RobotsBook(AGENT), lines(HOSTILE["ends"])
+    book.learn("https://good.test", "User-agent: *\nDisallow: /a", 0.0)
+    rules = book.parse(text)
+    for number in range(100):
+        book.learn(f"https://a{number}.evil.test", text, 0.0, rules)
+    assert book.size <= (32 << 20) + 10_000
+    assert book.unknown("https://a0.evil.test", 0.0)
+    assert not book.unknown("https://a99.evil.test", 0.0)
+    assert not book.allows("https://good.test", "https://good.test/a")
+
+
+def test_what_is_asked_about_is_not_forgotten_for_others() -> None:
+    book = RobotsBook(AGENT)
+    text = "User-agent: *\n" + "\n".join(f"Disallow: /{n:040}" for n in range(400))
+    book.learn("https://used.test", text, 0.0)
+    for number in range(5_000):
+        book.learn(f"https://a{number}.test", text, 0.0, book.parse(text) if not number else None)
+        if number % 100 == 0:
+            assert not book.unknown("https://used.test", 0.0)
+    assert book.size <= 96 << 20
+    assert book.unknown("https://a0.test", 0.0)
