@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+import errno
 import os
+import socket
 import ssl
 import sys
 from collections.abc import AsyncIterator, Callable
@@ -16,11 +18,20 @@ import pytest
 import scrapekit
 from scrapekit import Spider
 from scrapekit.budget import ByteBudget
-from scrapekit.errors import ConnectError, FetchTimeout, MissingExtra, ProtocolError, UsageError
+from scrapekit.errors import (
+    ConnectError,
+    FetchTimeout,
+    MissingExtra,
+    OutOfFiles,
+    ProtocolError,
+    Refused,
+    UsageError,
+)
 from scrapekit.messages import Request, Response
 from scrapekit.settings import Settings
 from scrapekit.transport.fast.transport import FastTransport
 from tests.rawserver import Exchange, RawServer, Reply, serve
+from tests.security.pretend import Names
 from tests.transports import overhear
 
 NoLeaks = Callable[[], AbstractAsyncContextManager[None]]
@@ -217,6 +228,65 @@ async def test_nothing_is_asked_again_once_it_is_closed() -> None:
         with pytest.raises(ConnectError, match="the transport was closed"):
             await page
         assert server.connections == 1
+
+
+# ---- connections that can't be made
+
+
+async def test_too_many_open_files_are_not_the_sites_fault() -> None:
+    def none_left(address: Any) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with FastTransport(Settings(), socket_factory=none_left) as transport:
+        with pytest.raises(OutOfFiles, match="ulimit -n"):
+            await fetch(transport, "http://127.0.0.1:9/")
+
+
+async def test_a_name_is_looked_up_once_for_all_who_ask(no_async_leaks: NoLeaks) -> None:
+    names = Names(lambda name: ["127.0.0.1"])
+    async with (
+        no_async_leaks(),
+        serve(HELLO) as server,
+        FastTransport(Settings(), resolver=names) as transport,
+    ):
+        url = f"http://somewhere.test:{server.port}/"
+        await asyncio.gather(*(fetch(transport, url) for _ in range(5)))
+        await fetch(transport, url, session="another")
+    assert names.asked == ["somewhere.test"]
+
+
+async def test_a_name_that_fails_is_looked_up_again() -> None:
+    answers: list[list[str]] = [[], ["127.0.0.1"]]
+    names = Names(lambda name: answers.pop(0))
+    async with serve(HELLO) as server, FastTransport(Settings(), resolver=names) as transport:
+        url = f"http://somewhere.test:{server.port}/"
+        with pytest.raises(ConnectError, match="doesn't resolve: no address"):
+            await fetch(transport, url)
+        assert (await fetch(transport, url)).address == "127.0.0.1"
+
+
+async def test_the_name_of_a_proxy_is_no_way_in_for_a_page() -> None:
+    names = Names(lambda name: ["127.0.0.1", "8.8.8.8"])
+    seen: list[str] = []
+
+    def factory(address: Any) -> socket.socket:
+        seen.append(address[4][0])
+        raise Refused("address", url="")
+
+    async with serve(HELLO) as proxy:
+        settings = Settings(proxy=f"http://proxy.test:{proxy.port}")
+        async with FastTransport(settings, resolver=names) as transport:
+            assert (await fetch(transport, "http://a.test/")).address == ""
+        async with FastTransport(Settings(), resolver=names, socket_factory=factory) as transport:
+            with pytest.raises(Refused):
+                await fetch(transport, f"http://proxy.test:{proxy.port}/")
+    assert seen == ["8.8.8.8"]
+
+
+async def test_the_systems_names_are_looked_up() -> None:
+    async with serving(HELLO) as (server, transport):
+        response = await fetch(transport, f"http://localhost:{server.port}/")
+    assert (response.body, response.address) == (b"hello", "127.0.0.1")
 
 
 # ---- tunnels

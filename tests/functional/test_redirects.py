@@ -10,6 +10,8 @@ from scrapekit import Request, Response, Spider
 from tests.functional.site import Pages, Site, answer, crawled, links, only_error, redirect
 from tests.functional.spiders import Following
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 
 class Landed(Spider):
     """An item a page: where it came from in the end, and by which way."""
