@@ -296,7 +296,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "process"
     transport: Annotated[
         Literal["aiohttp", "fast"],
-        Meta(description="What speaks HTTP; fast takes less CPU time, and the extra of that name."),
+        Meta(description="What speaks HTTP; fast takes less CPU time, and the extra `fast`."),
     ] = "aiohttp"
     verify_tls: Annotated[bool, Meta(description="Refuse invalid TLS certificates.")] = True
     guard: Annotated[

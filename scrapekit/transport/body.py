@@ -29,6 +29,15 @@ CUT: Final = "cut"
 """The flag of a body of which as much was read as was asked for, and there was more."""
 
 
+async def whole_body(body: bytes, account: Account, limit: int) -> bytes:
+    """A body that has arrived whole and needs no decoding; the same bounds, waits and errors."""
+    if len(body) > limit:
+        raise too_large(limit)
+    if not account.try_take(len(body)):
+        await account.take(len(body))
+    return body
+
+
 async def read_body(
     read: Read,
     codings: str,

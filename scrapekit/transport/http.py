@@ -21,7 +21,7 @@ from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
 from scrapekit.reach import Asking, Reach, asking
 from scrapekit.settings import Settings
-from scrapekit.transport.body import Read, read_body, too_large
+from scrapekit.transport.body import Read, read_body, too_large, whole_body
 from scrapekit.transport.bounds import MAX_FIELD_BYTES, MAX_FIELDS
 from scrapekit.transport.connections import (
     Answer,
@@ -216,23 +216,31 @@ class HttpTransport:
         is_long = not codings and (answer.content_length or 0) > limit
         if is_long and account.enough is None:
             raise too_large(limit)
+        is_whole = content.is_eof() and content.exception() is None
+        if is_whole and not codings and account.enough is None:
+            body = await whole_body(content.read_nowait(), account, limit)
+        else:
+            body = await self._read(answer, codings, account, flag)
+        if isinstance(answer, Answer):
+            answer.check_end()
+        return body
+
+    async def _read(
+        self,
+        answer: aiohttp.ClientResponse,
+        codings: str,
+        account: Account,
+        flag: Callable[[str], None],
+    ) -> bytes:
+        limit, max_ratio = self._settings.max_body_bytes, self._settings.max_ratio
+        read = self._paced(answer.content)
         try:
-            body = await read_body(
-                self._paced(content),
-                codings,
-                account,
-                limit,
-                max_ratio=self._settings.max_ratio,
-                flag=flag,
-            )
+            return await read_body(read, codings, account, limit, max_ratio=max_ratio, flag=flag)
         except RuntimeError as exc:
             # aiohttp's word for reading on after broken framing, before `Line.lost` is called.
             if answer.connection is None or not answer.connection.closed:
                 raise
             raise broken_framing() from exc
-        if isinstance(answer, Answer):
-            answer.check_end()
-        return body
 
     def _paced(self, content: aiohttp.StreamReader) -> Read:
         """What reads the body; what has arrived as a whole needs no clock."""

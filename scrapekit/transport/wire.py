@@ -2,7 +2,8 @@
 
 aiohttp bounds each line of a header, but not all of them together, and knows silence only: a server
 that sends a byte now and then, one interim answer after the other or chunks that hold next to
-nothing would keep it busy for ever. Nothing here costs a timer more than aiohttp's own one.
+nothing would keep it busy for ever. All answers of a connection share one timer: when it rings it
+looks at what is due by now, and rings again. aiohttp has two for each answer.
 """
 
 from __future__ import annotations
@@ -39,6 +40,9 @@ class Wire(ResponseHandler):
     def __init__(self, limits: Limits, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._limits = limits
+        self._due: float | None = None
+        """When it is too late for more; None: nothing is waited for."""
+        self._alarm: asyncio.TimerHandle | None = None
         self._begin()
 
     def _begin(self) -> None:
@@ -58,7 +62,7 @@ class Wire(ResponseHandler):
             return
         self._received += len(data)
         super().data_received(data)
-        if self._in_head and self._interim and self._read_timeout_handle is None:
+        if self._in_head and self._interim and self._due is None:
             # An interim answer has stopped the clock as if it were the last one.
             self._reschedule_timeout()
 
@@ -88,24 +92,45 @@ class Wire(ResponseHandler):
 
     def _end_head(self) -> None:
         self._in_head = False
-        due, silence_s = self._head_due, self._read_timeout
-        if due is not None and (not silence_s or due < self._loop.time() + silence_s):
-            # The timer that runs is the header's.
-            super()._reschedule_timeout()
+        self._reschedule_timeout()
+
+    def _drop_timeout(self) -> None:
+        self._due = None
 
     def _reschedule_timeout(self) -> None:
         """Wait for more: as long as silence may last, but for a header no longer than that may."""
+        now, silence_s = self._loop.time(), self._read_timeout
         if not self._in_head:
-            super()._reschedule_timeout()
-            return
-        self._drop_timeout()
-        now = self._loop.time()
-        wait_s = self._read_timeout or self._limits.header_s
-        if self._head_due is None:
+            self._due = now + silence_s if silence_s else None
+        elif self._head_due is None:
             self._head_due = now + self._limits.header_s
-            wait_s = self._limits.first_byte_s or wait_s
-        due = min(now + wait_s, self._head_due)
-        self._read_timeout_handle = self._loop.call_at(due, self._on_read_timeout)
+            wait_s = self._limits.first_byte_s or silence_s or self._limits.header_s
+            self._due = min(now + wait_s, self._head_due)
+        else:
+            self._due = min(now + (silence_s or self._limits.header_s), self._head_due)
+        self._watch()
+
+    def _watch(self) -> None:
+        """See to it that the timer rings when something is due, or before."""
+        due, timer = self._due, self._alarm
+        if due is None or (timer is not None and timer.when() <= due):
+            return
+        if timer is not None:
+            timer.cancel()
+        self._alarm = self._loop.call_at(due, self._ring)
+
+    def _ring(self) -> None:
+        self._alarm = None
+        if self._due is not None and self._loop.time() >= self._due:
+            self._on_read_timeout()
+        else:
+            self._watch()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        super().connection_lost(exc)
 
     def _on_read_timeout(self) -> None:
         if not self._in_head:

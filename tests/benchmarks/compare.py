@@ -25,6 +25,8 @@ CONTENDERS = {
     "hand-written": ["handwritten"],
     "scrapekit, async def": ["crawl_site", "--variant", "async"],
     "scrapekit, def": ["crawl_site", "--variant", "def"],
+    "async def, fast": ["crawl_site", "--variant", "async-fast"],
+    "def, fast": ["crawl_site", "--variant", "def-fast"],
     "async def, with a job": ["crawl_site", "--variant", "async-job"],
     "def, with a job": ["crawl_site", "--variant", "def-job"],
 }

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.crawl_site http://127.0.0.1:8000/ items.jsonl --variant def
 
 `async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads. With `-job`
-the crawl is one that survives being killed.
+the crawl is one that survives being killed; with `-fast`, it has the second transport.
 
-The transport is imported up front, which scrapekit does when a crawl starts: neither program's
+The transports are imported up front, which scrapekit does when a crawl starts: neither program's
 imports are measured.
 """
 
@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
+import scrapekit.transport.fast.transport
 import scrapekit.transport.http  # noqa: F401
 from scrapekit import Response, Settings, Spider, run
 from tests.benchmarks.measure import CONCURRENCY, arguments, measured
@@ -43,19 +44,26 @@ def is_page(response: Response) -> bool:
 
 
 VARIANTS: dict[str, type[Spider]] = {"async": OnTheLoop, "def": InThreads}
+WAYS = ("job", "fast")
 
 
 def crawl(url: str, variant: str, output: Path) -> None:
-    name, _, job = variant.partition("-")
+    name, _, way = variant.partition("-")
     spider = VARIANTS[name]()
     spider.start_urls = [url]
-    settings = Settings(concurrency=CONCURRENCY, concurrency_per_origin=CONCURRENCY)
-    folder = output.with_name("job") if job else None
+    settings = Settings(
+        concurrency=CONCURRENCY,
+        concurrency_per_origin=CONCURRENCY,
+        transport="fast" if way == "fast" else "aiohttp",
+    )
+    folder = output.with_name("job") if way == "job" else None
     run(spider, settings=settings, output=str(output), overwrite=True, job=folder)
 
 
 def main() -> None:
-    url, variant, output = arguments(__doc__, [*VARIANTS, *(f"{name}-job" for name in VARIANTS)])
+    url, variant, output = arguments(
+        __doc__, [*VARIANTS, *(f"{name}-{way}" for name in VARIANTS for way in WAYS)]
+    )
     measured(lambda: crawl(url, variant, output), output)
 
 

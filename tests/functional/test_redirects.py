@@ -23,6 +23,8 @@ from tests.functional.site import (
 )
 from tests.functional.spiders import Following
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 
 class Landed(Spider):
     """An item a page: where it came from in the end, and by which way."""

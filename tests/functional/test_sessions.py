@@ -15,6 +15,8 @@ from scrapekit import Request, Response, Spider
 from tests.functional.site import Handler, Pages, Site, answer, crawled, links, redirect
 from tests.functional.spiders import Given
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 
 class Shop:
     """A site with a login: a CSRF token tied to a cookie, then a cookie for whoever is in."""

@@ -14,6 +14,8 @@ from scrapekit.failure import Failure
 from tests.functional.site import Handler, Site, answer, crawled, held, in_turn, redirect
 from tests.functional.spiders import TITLE, Titles
 
+pytestmark = pytest.mark.usefixtures("each_transport")
+
 SHORT_S = 0.1
 """Long enough for what answers at once, short enough to be waited for."""
 

@@ -14,7 +14,7 @@ from scrapekit.errors import ConnectError, ProtocolError, SiteError
 from scrapekit.messages import Request, Response
 from scrapekit.reach import Asking, Reach
 from scrapekit.settings import Settings
-from scrapekit.transport.body import read_body, too_large
+from scrapekit.transport.body import read_body, too_large, whole_body
 from scrapekit.transport.decoding import check_codings
 from scrapekit.transport.dialling import guarded, refusing
 from scrapekit.transport.fast.answer import COMPLETE, Malformed
@@ -208,18 +208,22 @@ class FastTransport:
             return b""
         if answer.status in _REDIRECTS and "Location" in headers:
             return b""
-        limit = self._settings.max_body_bytes
-        if account.enough is None and not codings:
-            if is_whole:
-                return await _taken(answer.take(), account, limit)
-            if int(headers.get("Content-Length", 0)) > limit:
-                raise too_large(limit)
-        read = line.read
-        if self._settings.min_bytes_per_s and not is_whole:
-            clock = asyncio.get_running_loop().time
-            read = Pace(read, self._settings.min_bytes_per_s, clock).read
+        if is_whole and not codings and account.enough is None:
+            return await whole_body(answer.take(), account, self._settings.max_body_bytes)
+        return await self._read(line, codings, account, flag)
+
+    async def _read(
+        self, line: Line, codings: str, account: Account, flag: Callable[[str], None]
+    ) -> bytes:
+        settings, answer, read = self._settings, line.answer, line.read
+        limit = settings.max_body_bytes
+        is_long = not codings and int(answer.headers.get("Content-Length", 0)) > limit
+        if is_long and account.enough is None:
+            raise too_large(limit)
+        if settings.min_bytes_per_s and answer.stage != COMPLETE:
+            read = Pace(read, settings.min_bytes_per_s, asyncio.get_running_loop().time).read
         return await read_body(
-            read, codings, account, limit, max_ratio=self._settings.max_ratio, flag=flag
+            read, codings, account, limit, max_ratio=settings.max_ratio, flag=flag
         )
 
     def _check_proxy(self, request: Request) -> None:
@@ -238,15 +242,6 @@ async def _exchange(line: Line, data: bytes, request: Request) -> Line:
         line.cut()
         raise
     return line
-
-
-async def _taken(body: bytes, account: Account, limit: int) -> bytes:
-    """A body that has come whole, within the limit and the budget."""
-    if len(body) > limit:
-        raise too_large(limit)
-    if not account.try_take(len(body)):
-        await account.take(len(body))
-    return body
 
 
 def _closed(url: str) -> ConnectError:
