@@ -15,11 +15,10 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from tests.benchmarks.measure import Measurement
-from tests.benchmarks.sites import DOCUMENTATION, link_light_site, pinned, serve
+from tests.benchmarks.sites import named_sites, pinned
 
 CONTENDERS = {
     "hand-written": ["handwritten"],
@@ -73,15 +72,6 @@ def table(results: Results) -> Iterator[str]:
         yield "They found different numbers of pages: these ratios compare different work."
 
 
-def sites(server_core: int) -> Iterator[tuple[str, AbstractContextManager[str]]]:
-    """Give each site with its name; the documentation only where it is installed."""
-    yield "link-light site", link_light_site(server_core)
-    if DOCUMENTATION.is_dir():
-        yield "link-heavy site", serve(DOCUMENTATION, server_core)
-    else:
-        print(f"The link-heavy site is left out: no {DOCUMENTATION} (Debian: python3-doc).")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -91,7 +81,7 @@ def main() -> None:
     parser.add_argument("--server-core", type=int, default=1)
     known = parser.parse_args()
     print(f"Python {sys.version.split()[0]}, {Path(sys.executable)}, {known.rounds} rounds")
-    for name, site in sites(known.server_core):
+    for name, site in named_sites(known.server_core):
         with site as url:
             print(f"\n{name}")
             print("\n".join(table(take_turns(url, known.rounds, known.client_core))), flush=True)

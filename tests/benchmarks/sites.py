@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -92,6 +92,21 @@ def link_light_site(core: int | None = None) -> Iterator[str]:
         make_link_light_site(Path(folder))
         with serve(Path(folder), core) as url:
             yield url
+
+
+def named_sites(
+    core: int, only: str | None = None
+) -> Iterator[tuple[str, AbstractContextManager[str]]]:
+    """Give each site with its name; `only` one of them: "light" or "heavy".
+
+    The documentation is left out where it isn't installed.
+    """
+    if only != "heavy":
+        yield "link-light site", link_light_site(core)
+    if only != "light" and DOCUMENTATION.is_dir():
+        yield "link-heavy site", serve(DOCUMENTATION, core)
+    elif only != "light":
+        print(f"The link-heavy site is left out: no {DOCUMENTATION} (Debian: python3-doc).")
 
 
 @contextmanager
