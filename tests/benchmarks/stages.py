@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--variant", choices=_VARIANTS, default="async")
     parser.add_argument("--site", choices=("light", "heavy"), help="default: both")
     parser.add_argument("--functions", type=int, default=0, metavar="N", help="N of each stage")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--client-core", type=int, default=0)
     parser.add_argument("--server-core", type=int, default=1)
     parser.add_argument("--child", metavar="URL", help=argparse.SUPPRESS)
