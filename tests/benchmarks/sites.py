@@ -132,8 +132,10 @@ def serve(folder: Path, core: int | None = None) -> Iterator[str]:
             server.wait()
 
 
-def pinned(core: int | None) -> list[str]:
-    """What to put before a command so that it runs on that core; nothing if it can't be done."""
+def pinned(core: int | str | None) -> list[str]:
+    """What to put before a command so that it runs on that core, or on several ("0,1"); nothing
+    if it can't be done.
+    """
     return ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
 
 
