@@ -1,9 +1,9 @@
 """Does a page cost the same when there is more of everything? Curves of flat cost.
 
-    python -m tests.benchmarks.flat frontier          1,000 to 1,000,000 URLs known
-    python -m tests.benchmarks.flat job               the same, kept in a job on disk
-    python -m tests.benchmarks.flat origins           1 to 100,000 origins
-    python -m tests.benchmarks.flat concurrency       1 to 10,000 requests at a time
+    python -m tests.benchmarks.flat --kind frontier       1,000 to 1,000,000 URLs known
+    python -m tests.benchmarks.flat --kind job            the same, kept in a job on disk
+    python -m tests.benchmarks.flat --kind origins        1 to 100,000 origins
+    python -m tests.benchmarks.flat --kind concurrency    1 to 10,000 requests at a time
 
 Frontier, job and origins are whole crawls, but for the network: a transport in memory answers at
 once, so that nothing hides what the rest costs. Each page of `frontier` and `job` brings 20 new
@@ -31,6 +31,7 @@ from typing import Any, Final
 
 import scrapekit
 from scrapekit import Request, Response, Settings, Spider
+from scrapekit.budget import Account
 from scrapekit.testing import FakeTransport
 from tests.benchmarks.connections import Many, by_hand
 from tests.benchmarks.sites import pinned, serve
@@ -43,7 +44,9 @@ SIZES: Final = {
 }
 LINKS: Final = 20
 PAGES_OF_ORIGINS: Final = 20_000
-PAGES_OF_CONCURRENCY: Final = 20_000
+PAGES_OF_CONCURRENCY: Final = 10_000
+WARM_UP: Final = 500
+"""Links that are known before the first measurement begins."""
 
 Point = dict[str, Any]
 """`size`, `rate` (pages per second), `cpu_us` (a page) and `rss_mb`, of `who`."""
@@ -72,6 +75,18 @@ def _rss_bytes() -> int:
     return pages * resource.getpagesize()
 
 
+class InMemory(FakeTransport):
+    """An empty page for every request, in the loop's next turn; keeps no list of them."""
+
+    def __init__(self) -> None:
+        super().__init__({}, default_status=200)
+
+    async def fetch(self, request: Request, account: Account) -> Response:
+        await asyncio.sleep(0)
+        self.requests.clear()
+        return await super().fetch(request, account)
+
+
 class Growing(Spider):
     """Each page brings new links, until as many are known as the largest size."""
 
@@ -82,9 +97,13 @@ class Growing(Spider):
         self.pages += 1
         self.since += 1
         known = self.pages * LINKS
+        if known == WARM_UP:
+            self.meter, self.since = Meter(), 0
         if self.left and known >= self.left[0]:
             self.points.append(self.meter.point(self.left.pop(0), self.since))
             self.since = 0
+            if not self.left:
+                self.done.set()
         links = [f"http://site.test/{_name(next(self.numbers))}" for _ in range(LINKS)]
         return [Request(link) for link in links]
 
@@ -95,6 +114,7 @@ class Growing(Spider):
         self.left = list(sizes)
         self.points: list[Point] = []
         self.numbers = count()
+        self.done = asyncio.Event()
         self.meter = Meter()
 
 
@@ -111,20 +131,10 @@ async def grow(sizes: tuple[int, ...], job: Path | None) -> list[Point]:
     spider = Growing()
     spider.begin(sizes)
     settings = Settings(obey_robots=False, concurrency_per_origin=32, adaptive=False)
-    transport = FakeTransport({}, default_status=200)
-    transport.requests = _Forgetful()
-    async with scrapekit.crawl(spider, settings=settings, transport=transport, job=job) as run:
-        while spider.left:
-            await asyncio.sleep(0.02)
+    async with scrapekit.crawl(spider, settings=settings, transport=InMemory(), job=job) as run:
+        await spider.done.wait()
         run.stop()
     return spider.points
-
-
-class _Forgetful(list[Request]):
-    """The fake keeps every request; a million are nothing of the crawl's."""
-
-    def append(self, _: Request) -> None:
-        """Forget it."""
 
 
 class Broad(Spider):
@@ -144,20 +154,17 @@ class Broad(Spider):
 
 async def broad(origins: int) -> list[Point]:
     pages = max(origins, PAGES_OF_ORIGINS)
-    # One at a time to each of so many origins; one alone may have them all.
     settings = Settings(obey_robots=False, concurrency_per_origin=32, adaptive=False)
-    transport = FakeTransport({}, default_status=200)
-    transport.requests = _Forgetful()
     meter = Meter()
     spider = Broad(origins=origins, pages=pages)
-    async with scrapekit.crawl(spider, settings=settings, transport=transport) as run:
+    async with scrapekit.crawl(spider, settings=settings, transport=InMemory()) as run:
         report = await run.wait()
     assert report.pages == pages
     return [meter.point(origins, pages)]
 
 
 async def at_once(url: str, connections: int, who: str) -> list[Point]:
-    pages = max(2_000, PAGES_OF_CONCURRENCY if connections > 10 else PAGES_OF_CONCURRENCY // 4)
+    pages = max(PAGES_OF_CONCURRENCY if connections > 10 else 3_000, 2 * connections)
     meter = Meter()
     if who == "by hand":
         came = await by_hand(f"{url}?", connections, pages)
@@ -178,7 +185,7 @@ async def at_once(url: str, connections: int, who: str) -> list[Point]:
 
 def child(core: int, *arguments: str) -> list[Point]:
     """Measure in a process of its own."""
-    command = [sys.executable, "-m", "tests.benchmarks.flat", *arguments]
+    command = [sys.executable, "-m", "tests.benchmarks.flat", "--kind", *arguments]
     done = subprocess.run([*pinned(core), *command], stdout=subprocess.PIPE, text=True, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
@@ -235,7 +242,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("kind", choices=SIZES, nargs="*", default=list(SIZES))
+    parser.add_argument("--kind", choices=SIZES, nargs="+", default=list(SIZES))
     parser.add_argument("--up-to", type=int, default=1_000_000)
     parser.add_argument("--client-core", type=int, default=0)
     parser.add_argument("--server-core", type=int, default=1)
