@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.compare import BASELINE
+from tests.benchmarks.compare import BASELINE, CONTENDERS
 
 OURS = "#1b6ca8"
 THEIRS = "#b0b7bf"
@@ -42,22 +42,33 @@ def _speed(kept: Kept, sites: list[str], file: Path) -> None:
         }
         names = list(reversed(rates))
         values = [rates[name] for name in names]
-        bars = axis.barh(names, values, color=[_colour(name) for name in names])
+        bars = axis.barh(
+            [_label(name) for name in names], values, color=[_colour(name) for name in names]
+        )
         axis.bar_label(bars, labels=[f"{value:,.0f}" for value in values], padding=3, fontsize=8)
         axis.axvline(rates[BASELINE], color=BY_HAND, linewidth=1, linestyle=":")
         axis.set_title(titles[site], fontsize=10)
-        axis.set_xlabel("pages/s, log")
-        axis.set_xscale("log")
-        axis.set_xlim(right=2 * max(values))
+        axis.set_xlabel("pages per second", fontsize=9)
+        axis.set_xlim(right=1.15 * max(values))
         axis.tick_params(labelsize=8)
         axis.spines[["top", "right"]].set_visible(False)
     _save(figure, file)
 
 
+def _label(name: str) -> str:
+    if name == BASELINE:
+        return "aiohttp + selectolax, by hand"
+    return f"scrapekit, {name}" if _is_ours(name) else name
+
+
+def _is_ours(name: str) -> bool:
+    return name != BASELINE and not CONTENDERS[name].peer
+
+
 def _colour(name: str) -> str:
     if name == BASELINE:
         return BY_HAND
-    return OURS if "def" in name or "processes" in name else THEIRS
+    return OURS if _is_ours(name) else THEIRS
 
 
 def _flat(kept: Kept, kinds: list[str], file: Path) -> None:

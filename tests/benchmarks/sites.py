@@ -136,7 +136,10 @@ def pinned(core: int | str | None) -> list[str]:
     """What to put before a command so that it runs on that core, or on several ("0,1"); nothing
     if it can't be done.
     """
-    return ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
+    if core is None or not shutil.which("taskset"):
+        return []
+    there = {str(number) for number in os.sched_getaffinity(0)}
+    return ["taskset", "-c", str(core)] if set(str(core).split(",")) <= there else []
 
 
 def _command(
