@@ -3,9 +3,9 @@
     python -m tests.benchmarks.connections --connections 10000 --seconds 3
 
 Twice as many requests as connections: by a loop written by hand on aiohttp, and by scrapekit. The
-server counts; what is printed of it is the most requests that were waiting for their answers at
-one time. Memory is what the client's grew by from its first request to its largest, divided by the
-connections. Limits that adapt are off: the site is taken to be one's own.
+server counts the most connections that were open at one time, and the most requests that were
+waiting for their answers. Memory is what the client's grew by from its first request to its
+largest, divided by the connections. Limits that adapt are off: the site is taken to be one's own.
 """
 
 from __future__ import annotations
@@ -38,20 +38,25 @@ Run = dict[str, Any]
 class Slow(asyncio.Protocol):
     """Answers after a while; /robots.txt, /count and the end at once."""
 
-    waiting = 0
-    most = 0
+    opened = waiting = 0
+    most_opened = most_waiting = 0
     delay_s = 0.0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self.transport = transport
+        Slow.opened += 1
+        Slow.most_opened = max(Slow.most_opened, Slow.opened)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        Slow.opened -= 1
 
     def data_received(self, data: bytes) -> None:
         if data.startswith(b"GET /robots.txt"):
             self.transport.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
             return
         Slow.waiting += 1
-        Slow.most = max(Slow.most, Slow.waiting)
+        Slow.most_waiting = max(Slow.most_waiting, Slow.waiting)
         asyncio.get_running_loop().call_later(Slow.delay_s, self.answer)
 
     def answer(self) -> None:
@@ -61,13 +66,13 @@ class Slow(asyncio.Protocol):
 
 
 async def serve(delay_s: float) -> None:
-    """Say the port, serve until stdin ends, and say how many requests waited at once."""
+    """Say the port, serve until stdin ends, and say what was counted."""
     Slow.delay_s = delay_s
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Slow, "127.0.0.1", 0, backlog=4096)
     print(server.sockets[0].getsockname()[1], flush=True)
     await loop.run_in_executor(None, sys.stdin.read)
-    print(Slow.most, flush=True)
+    print(json.dumps({"open": Slow.most_opened, "waiting": Slow.most_waiting}), flush=True)
     server.close()
 
 
@@ -151,7 +156,7 @@ def server(delay_s: float, core: int) -> Iterator[tuple[str, Run]]:
     with subprocess.Popen([*pinned(core), *command], stdin=pipe, stdout=pipe, text=True) as serving:
         assert serving.stdout is not None
         yield f"http://127.0.0.1:{int(serving.stdout.readline())}/", count
-        count["open"] = int(serving.communicate("")[0])
+        count |= json.loads(serving.communicate("")[0])
 
 
 def measure(contender: str, known: argparse.Namespace) -> Run:
@@ -169,14 +174,14 @@ def measure(contender: str, known: argparse.Namespace) -> Run:
 
 def table(runs: dict[str, list[Run]]) -> Iterator[str]:
     """Word the medians, a line at a time."""
-    names = ("answers", "open at once", "seconds", "CPU s", "KB/connection")
-    yield "{:12}{:>9}{:>14}{:>9}{:>8}{:>15}".format("", *names)
+    names = ("answers", "open at once", "waiting", "seconds", "CPU s", "KB/connection")
+    yield "{:12}{:>9}{:>14}{:>9}{:>9}{:>8}{:>15}".format("", *names)
     for name, found in runs.items():
-        came, opened = (min(run[key] for run in found) for key in ("came", "open"))
+        counts = [min(run[key] for run in found) for key in ("came", "open", "waiting")]
         seconds, cpu, kb = (
             statistics.median(run[key] for run in found) for key in ("seconds", "cpu", "kb")
         )
-        yield f"{name:12}{came:9}{opened:14}{seconds:9.1f}{cpu:8.1f}{kb:15.1f}"
+        yield "{:12}{:9}{:14}{:9}".format(name, *counts) + f"{seconds:9.1f}{cpu:8.1f}{kb:15.1f}"
 
 
 def main() -> None:

@@ -58,7 +58,7 @@ def test_connections_are_counted_by_the_server(tmp_path: Path) -> None:
     options = ["--connections", "20", "--seconds", "0.1", "--rounds", "1"]
     done = run("-m", "tests.benchmarks.connections", *options, cwd=tmp_path)
     rows = [line.split() for line in done.stdout.splitlines()[2:]]
-    assert [row[-5:-3] for row in rows] == [["40", "20"], ["40", "20"]]
+    assert [row[-6:-4] for row in rows] == [["40", "20"], ["40", "20"]]
 
 
 @pytest.mark.parametrize("kind", ["frontier", "job"])
