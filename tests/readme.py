@@ -1,18 +1,23 @@
-"""README.md taken apart: its fenced blocks, and the table that is made of the settings.
+"""README.md taken apart: its fenced blocks, and the tables that are made of what is elsewhere.
 
-python -m tests.readme         write the table anew
+python -m tests.readme         write the tables anew
 """
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from scrapekit._version import __version__
 from scrapekit.settings import SETTINGS
+from tests.benchmarks.compare import BASELINE, CONTENDERS, rate
+from tests.benchmarks.measure import Measurement
 from tests.programs import ROOT
 
 README = ROOT / "README.md"
+RESULTS = ROOT / "tests" / "benchmarks" / "results"
 
 _BLOCK = re.compile(
     r"(?:<!-- (?P<note>[^>]+) -->\n)?```(?P<kind>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
@@ -76,8 +81,38 @@ def _default(value: object) -> str:
             return f"{value}"
 
 
+def speed_table() -> str:
+    """The table of pages per second as README.md has it."""
+    return _table("pages/s")
+
+
+def made_speed_table() -> str:
+    """The table of pages per second as the benchmark's results have it."""
+    return "| pages/s | few links a page | many |\n|---|---|---|\n" + "".join(_speed_rows())
+
+
+def _speed_rows() -> Iterator[str]:
+    light, heavy = _rates("light"), _rates("heavy")
+    for name in light:
+        peer = CONTENDERS[name].peer
+        label = f"scrapekit, {name}" if not peer and name != BASELINE else name
+        cells = (f"{rates[name]:,.0f} ({_times(rates, name)})" for rates in (light, heavy))
+        yield f"| {label} | {' | '.join(cells)} |\n"
+
+
+def _rates(site: str) -> dict[str, float]:
+    kept = json.loads((RESULTS / f"{site}.json").read_text(encoding="utf-8"))
+    runs = kept["figures"].items()
+    return {name: rate([Measurement(**run) for run in found]) for name, found in runs}
+
+
+def _times(rates: dict[str, float], name: str) -> str:
+    return f"{rates[name] / rates[BASELINE]:.2f}x"
+
+
 def main() -> None:
-    README.write_text(text().replace(settings_table(), made_settings_table()), encoding="utf-8")
+    made = text().replace(settings_table(), made_settings_table())
+    README.write_text(made.replace(speed_table(), made_speed_table()), encoding="utf-8")
 
 
 if __name__ == "__main__":

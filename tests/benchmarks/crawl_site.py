@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.crawl_site http://127.0.0.1:8000/ items.jsonl --variant def
 
-`async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads. With `-job`
-the crawl is one that survives being killed; with `-fast`, it has the second transport.
+`async`: the callback runs on the event loop. `def`: it runs in scrapekit's threads. `process`: in
+its worker processes. With `-job` the crawl is one that survives being killed; with `-fast`, it has
+the second transport.
 
 The transports are imported up front, which scrapekit does when a crawl starts: neither program's
 imports are measured.
@@ -17,7 +18,7 @@ from typing import Any
 
 import scrapekit.transport.fast.transport
 import scrapekit.transport.http  # noqa: F401
-from scrapekit import Response, Settings, Spider, run
+from scrapekit import Response, Settings, Spider, lane, run
 from tests.benchmarks.measure import CONCURRENCY, arguments, measured
 
 
@@ -39,11 +40,25 @@ class InThreads(Spider):
             yield from response.follow_all()
 
 
+class InProcesses(Spider):
+    """The same, in worker processes."""
+
+    @lane("process")
+    def parse(self, response: Response) -> Iterator[Any]:
+        if is_page(response):
+            yield {"url": response.url, "title": response.get("title", "")}
+            yield from response.follow_all()
+
+
 def is_page(response: Response) -> bool:
     return response.headers.get("Content-Type", "").startswith("text/html")
 
 
-VARIANTS: dict[str, type[Spider]] = {"async": OnTheLoop, "def": InThreads}
+VARIANTS: dict[str, type[Spider]] = {
+    "async": OnTheLoop,
+    "def": InThreads,
+    "process": InProcesses,
+}
 WAYS = ("job", "fast")
 
 

@@ -18,23 +18,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from tests.benchmarks.measure import pages_in
-
-# wget2's code for "the server answered with an error": a broken link on the site.
-_BROKEN_LINK = 8
-
-
-def saved_by_wget2(url: str, folder: Path) -> set[str]:
-    """Mirror the site into the folder; the names of the HTML files, relative to its root."""
-    # --adjust-extension, so that HTML is told by what the server said it is.
-    options = ["-q", "-r", "-l", "inf", "--no-robots", "-np", "-nH", "--adjust-extension"]
-    command = ["wget2", *options, "-P", str(folder), url]
-    code = subprocess.run(command, check=False).returncode
-    if code not in {0, _BROKEN_LINK}:
-        raise SystemExit(f"wget2 failed with exit code {code}: {' '.join(command)}")
-    return {path.relative_to(folder).as_posix() for path in folder.rglob("*.html")}
+from tests.benchmarks.measure import mirrored_by_wget2, page_name, pages_in
 
 
 def found_by(program: str, url: str, folder: Path) -> set[str]:
@@ -43,16 +28,7 @@ def found_by(program: str, url: str, folder: Path) -> set[str]:
     command = [sys.executable, "-m", f"tests.benchmarks.{program}", url, str(output)]
     if subprocess.run(command, stdout=subprocess.DEVNULL, check=False).returncode:
         raise SystemExit(f"{program} failed: {' '.join(command)}")
-    return {file_name(page) for page in pages_in(output)}
-
-
-def file_name(url: str) -> str:
-    """Where wget2 saves a page, relative to the site's root."""
-    parts = urlsplit(url)
-    name = unquote(parts.path).lstrip("/")
-    name = f"{name}index.html" if not name or name.endswith("/") else name
-    name = f"{name}?{parts.query}" if parts.query else name
-    return name if name.endswith((".html", ".htm")) else f"{name}.html"
+    return {page_name(page) for page in pages_in(output)}
 
 
 def report(only_here: set[str], only_there: set[str], program: str, common: int) -> None:
@@ -73,7 +49,7 @@ def main() -> int:
         print("wget2 is not installed (Debian: apt-get install wget2)", file=sys.stderr)
         return 2
     with tempfile.TemporaryDirectory() as mirror, tempfile.TemporaryDirectory() as scratch:
-        there = saved_by_wget2(known.url, Path(mirror))
+        there = mirrored_by_wget2(known.url, Path(mirror))
         here = found_by(known.program, known.url, Path(scratch))
     report(here - there, there - here, known.program, len(here & there))
     return int(here != there)

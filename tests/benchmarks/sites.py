@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from aiohttp import web
@@ -94,6 +94,21 @@ def link_light_site(core: int | None = None) -> Iterator[str]:
             yield url
 
 
+def named_sites(
+    core: int, only: str | None = None
+) -> Iterator[tuple[str, AbstractContextManager[str]]]:
+    """Give each site with its name; `only` one of them: "light" or "heavy".
+
+    The documentation is left out where it isn't installed.
+    """
+    if only != "heavy":
+        yield "link-light site", link_light_site(core)
+    if only != "light" and DOCUMENTATION.is_dir():
+        yield "link-heavy site", serve(DOCUMENTATION, core)
+    elif only != "light":
+        print(f"The link-heavy site is left out: no {DOCUMENTATION} (Debian: python3-doc).")
+
+
 @contextmanager
 def serve(folder: Path, core: int | None = None) -> Iterator[str]:
     """Serve a folder from a process of its own, on that core; gives the URL of its root.
@@ -117,9 +132,14 @@ def serve(folder: Path, core: int | None = None) -> Iterator[str]:
             server.wait()
 
 
-def pinned(core: int | None) -> list[str]:
-    """What to put before a command so that it runs on that core; nothing if it can't be done."""
-    return ["taskset", "-c", str(core)] if core is not None and shutil.which("taskset") else []
+def pinned(core: int | str | None) -> list[str]:
+    """What to put before a command so that it runs on that core, or on several ("0,1"); nothing
+    if it can't be done.
+    """
+    if core is None or not shutil.which("taskset"):
+        return []
+    there = {str(number) for number in os.sched_getaffinity(0)}
+    return ["taskset", "-c", str(core)] if set(str(core).split(",")) <= there else []
 
 
 def _command(
