@@ -29,7 +29,7 @@ _MESSAGES = {
     PARSE: "document parse",
     DECODE: "encoding text utf8 is_markup",
     LINKS: (
-        "link follow follow_all links urljoin _find_base _plain _link_of at_depth filed_at "
+        "link follow follow_all links urljoin _find_base _link_of _links_like __missing__ at_depth filed_at "
         "is_nofollow replace _filled"
     ),
 }
@@ -45,10 +45,14 @@ _ENGINE = {
     FETCH: "_keep_cookies",
     CALLBACK: "_results",
 }
-_OUTCOMES = {LINKS: "_admit", PIPELINE: "_process _within_limit", EXPORT: "_encode"}
+_OUTCOMES = {
+    LINKS: "_admit _within_depth _refused",
+    PIPELINE: "_process _within_limit",
+    EXPORT: "_encode",
+}
 _FETCHER = {RULES: "_check _check_duplicate _is_filed next_hop"}
 _SCHEDULER = {COMMIT: "commit _settled"}
-_MEMORY = {COMMIT: "commit"}
+_MEMORY = {COMMIT: "commit unseen"}
 _SQLITE = {COMMIT: "commit _committing _working _saved _count_notes _keep_items flush"}
 
 _FUNCTIONS: dict[str, tuple[dict[str, str], str | None]] = {
@@ -68,7 +72,7 @@ _FUNCTIONS: dict[str, tuple[dict[str, str], str | None]] = {
 _MODULES = {
     QUEUEING: "begun frontier/base frontier/seen frontier/window frontier/windows feeding starts",
     POLITENESS: "politeness adaptive limits standing",
-    RULES: "robots errands guard reach traps addresses agents directives retries retry",
+    RULES: "robots errands guard reach traps addresses directives pathrules robotsfile retries retry",
     FETCH: (
         "sending budget cookies/jar cookies/jars cookies/setcookie transport/base transport/http "
         "transport/connections transport/dialling transport/guarded transport/pace transport/wire "

@@ -24,6 +24,7 @@ from scrapekit.errors import (
     MissingExtra,
     OutOfFiles,
     ProtocolError,
+    ProxyError,
     Refused,
     UsageError,
 )
@@ -318,9 +319,8 @@ async def test_a_proxy_that_speaks_no_http_leads_nowhere(answer: bytes, what: st
 
 async def test_a_proxy_that_never_ends_its_answer_times_out() -> None:
     async with tunnel(b"HTTP/1.1 200 OK\r\n") as (url, transport):
-        with pytest.raises(FetchTimeout) as caught:
+        with pytest.raises(ProxyError, match=r"no connection by the proxy within 0\.5 s"):
             await fetch(transport, url)
-    assert caught.value.phase == "connect"
 
 
 async def test_a_proxy_that_hangs_up_says_so() -> None:
