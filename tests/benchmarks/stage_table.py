@@ -29,8 +29,8 @@ _MESSAGES = {
     PARSE: "document parse",
     DECODE: "encoding text utf8 is_markup",
     LINKS: (
-        "link follow follow_all links urljoin _find_base _link_of _links_like __missing__ at_depth filed_at "
-        "is_nofollow replace _filled"
+        "link follow follow_all links urljoin _find_base _link_of _links_like __missing__ at_depth "
+        "filed_at is_nofollow replace _filled"
     ),
 }
 _DOCUMENT = {
@@ -72,7 +72,9 @@ _FUNCTIONS: dict[str, tuple[dict[str, str], str | None]] = {
 _MODULES = {
     QUEUEING: "begun frontier/base frontier/seen frontier/window frontier/windows feeding starts",
     POLITENESS: "politeness adaptive limits standing",
-    RULES: "robots errands guard reach traps addresses directives pathrules robotsfile retries retry",
+    RULES: (
+        "robots errands guard reach traps addresses directives pathrules robotsfile retries retry"
+    ),
     FETCH: (
         "sending budget cookies/jar cookies/jars cookies/setcookie transport/base transport/http "
         "transport/connections transport/dialling transport/guarded transport/pace transport/wire "
