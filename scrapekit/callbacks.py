@@ -57,7 +57,7 @@ class Callbacks:
         return self._checked(await self._lanes.run(lane, "on_error", callback, failed))
 
     def _checked(self, results: list[Any]) -> list[Any]:
-        requests = [result for result in results if type(result) is Request]
+        requests = [result for result in results if isinstance(result, Request)]
         for name in {request.callback for request in requests}:
             self.resolve(name)
         if self._check is not None:

@@ -67,7 +67,7 @@ def _gather(produced: Any, into: list[Any], callback: Callable[..., Any], yielde
     """`yielder` is the generator that yielded what was produced, if one did."""
     if len(into) >= _MOST:
         raise _too_many(callback, _place(yielder, callback))
-    if type(produced) is Request or is_item(produced):
+    if isinstance(produced, Request) or is_item(produced):
         into.append(produced)
     elif inspect.isgenerator(produced):
         _gather_yielded(produced, into, callback)
@@ -88,7 +88,7 @@ def _gather_yielded(
 ) -> None:
     try:
         for value in produced:
-            if (type(value) is Request or is_item(value)) and len(into) < _MOST:
+            if (isinstance(value, Request) or is_item(value)) and len(into) < _MOST:
                 into.append(value)
             else:
                 _gather(value, into, callback, produced)
