@@ -99,7 +99,7 @@ def callback_name(callback: Callback | None) -> str | None:
 class _Draft:
     """A Request in the making, whose attributes can still be set."""
 
-    __slots__ = (*_FIELDS, "_fingerprint")
+    __slots__ = (*_FIELDS, "fingerprint")
 
 
 @final
@@ -144,7 +144,8 @@ class Request(_Draft):
     reach: int
     """The most private address that it may lead to, a `scrapekit.addresses.Space`: any, but for
     what comes of a page. Set by the crawl."""
-    _fingerprint: int | None
+    fingerprint: int
+    """64 bits that requests for the same page share; see `scrapekit.urls.fingerprint`."""
 
     def __init__(
         self,
@@ -205,7 +206,6 @@ class Request(_Draft):
         )
         for set_, field in zip(_SETTERS, values_by_field, strict=True):
             set_(self, field)
-        _set_fingerprint(self, None)
 
     @classmethod
     def link(
@@ -277,14 +277,14 @@ class Request(_Draft):
         due = max(self.when.not_before_s, now + self.when.delay_s)
         return _filled(*(*self._values()[:-3], When(due), self.depth, self.reach))
 
-    @property
-    def fingerprint(self) -> int:
-        """64 bits that requests for the same page share; see `scrapekit.urls.fingerprint`."""
-        known: int | None = self._fingerprint
-        if known is None:
-            known = urls.fingerprint(self.url, self.method, self.body, self.session)
-            _set_fingerprint(self, known)
-        return known
+    def __getattr__(self, name: str) -> int:
+        # Called for what isn't there. The fingerprint is made when it is first asked for, and read
+        # for each link of each page from then on: no property could be as quick.
+        if name != "fingerprint":
+            raise AttributeError(f"a Request has no {name!r}", name=name, obj=self)
+        made = urls.fingerprint(self.url, self.method, self.body, self.session)
+        _set_fingerprint(self, made)
+        return made
 
     def _values(self) -> tuple[Any, ...]:
         return tuple(getattr(self, name) for name in _FIELDS)
@@ -310,7 +310,7 @@ class Request(_Draft):
 
 
 _SETTERS: Final = tuple(vars(_Draft)[name].__set__ for name in _FIELDS)
-_set_fingerprint: Final = vars(_Draft)["_fingerprint"].__set__
+_set_fingerprint: Final = vars(_Draft)["fingerprint"].__set__
 _set_depth: Final = _SETTERS[_FIELDS.index("depth")]
 _set_reach: Final = _SETTERS[_FIELDS.index("reach")]
 
@@ -351,7 +351,6 @@ def _filled(
     draft.when = when
     draft.depth = depth
     draft.reach = reach
-    draft._fingerprint = None
     draft.__class__ = Request
     return cast("Request", draft)
 

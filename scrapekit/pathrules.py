@@ -77,6 +77,8 @@ class PathRules:
 
         Raises TooManyRules if that can't be said in this time.
         """
+        if not len(self):
+            return True
         path = _path(url)
         best = self._wholes.get(path, 0)
         for length in self._lengths:
