@@ -52,8 +52,8 @@ _PLAIN_TAGS: Final = re.compile(
     re.VERBOSE,
 )
 
-_TAGS: Final = 10_000
-"""Nested, they take 0.15 s."""
+_NESTED_S: Final = 1.5e-9
+"""Seconds, times the square of the number of tags: what they take if all are nested."""
 _UNCLOSED: Final = 1_000
 """Formatting elements, they take 0.1 s."""
 _STRETCH: Final = 2048
@@ -87,9 +87,10 @@ def _made_again(html: bytes) -> float:
     return attributes + _KEPT * sum(len(tag.split()) for tag in formatting)
 
 
-def is_suspect(html: bytes) -> bool:
-    """Whether a page should be parsed on trial first: it has very many tags, many more start tags
-    than end tags, or a long stretch that may be one tag.
+def is_suspect(html: bytes, limit_s: float = 0.15) -> bool:
+    """Whether a page should be parsed on trial first: it has so many tags that, nested, they would
+    take longer than `limit_s`, many more start tags than end tags, or a long stretch that may be
+    one tag.
 
     Takes a tenth of the time that parsing takes, or less. `html` is in any encoding; one that isn't
     a superset of ASCII (UTF-16) is always suspect.
@@ -100,7 +101,7 @@ def is_suspect(html: bytes) -> bool:
     tags = html.count(b"<")
     if not tags:
         return False
-    if tags > _TAGS or tags - 2 * html.count(b"</") > _UNCLOSED:
+    if tags * tags * _NESTED_S > limit_s or tags - 2 * html.count(b"</") > _UNCLOSED:
         return True
     return html.find(b"\0", 0, 1024) >= 0 or _has_long_stretch(html)
 

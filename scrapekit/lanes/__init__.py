@@ -112,8 +112,9 @@ class Lanes:
         if lane == "process" or (lane == "loop" and self._is_quick(body)):
             return
         reason = ""
-        if self._trial is not None and shape.is_suspect(body):
-            reason = await self._try(self._trial, response)
+        trial = self._trial
+        if trial is not None and shape.is_suspect(body, trial.limit_s(len(body))):
+            reason = await self._try(trial, response)
         elif lane == "loop" and not response.is_markup:
             reason = f"it is {_kind(response)}, which only a plain def callback can parse as HTML"
         if reason:

@@ -74,8 +74,12 @@ class Trial:
             self._faults[origin] = self._faults.get(origin, 0) + 1
         return fault
 
+    def limit_s(self, size: int) -> float:
+        """What the parsing of a page of `size` bytes may take, in seconds of CPU time."""
+        return self.max_parse_s * min(_BASE + size / _FULL_BYTES, 1.0)
+
     async def _try(self, html: bytes) -> str:
-        limit_s = self.max_parse_s * min(_BASE + len(html) / _FULL_BYTES, 1.0)
+        limit_s = self.limit_s(len(html))
         process, self._process = self._process or _ParserProcess(), None
         verdict = b""
         try:
