@@ -156,7 +156,7 @@ class Adaptive:
             if busy:
                 self._raise(asked, elapsed_s, ceiling)
         elif elapsed_s is not None and self.base_s:
-            self._explore(asked.beside, elapsed_s, latest, ceiling if busy else 0)
+            self._explore(asked.beside, elapsed_s, latest, ceiling)
         if asked.number >= self._measured_from and asked.number > self.lowered_after:
             self._answers += 1
             if elapsed_s is not None:
@@ -231,12 +231,15 @@ class Adaptive:
     def _explore(self, beside: int, elapsed_s: float, latest: float, ceiling: int) -> None:
         """Go as far as what has proved to be fine allows; nothing has ever given. Beyond the
         first slow answers that is the limit.
+
+        Requests that went when the limit was nearly reached are the ones that tell. How many there
+        are when the answer is looked at doesn't: answers come together.
         """
         if self._is_quick(elapsed_s):
             if beside > self._proven:
                 self._proven, self._slow = beside, 0
             reach = min(max(self._proven + _AT_LEAST, _GROWTH * self._proven), ceiling)
-            if reach > self.value:
+            if reach > self.value and beside * _GROWTH >= self.value:
                 self._set(reach, ceiling)
                 self._rose = True
         elif self._proven and beside > self._proven and self._is_slow(elapsed_s):
