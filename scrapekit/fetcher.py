@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final, Protocol, TypeAlias
 
 from scrapekit import guard, retry
@@ -86,6 +86,8 @@ class Fetcher:
         """The same the other way round."""
         self._landed: set[_Name] = set()
         """Targets whose pages are with their callbacks."""
+        self._waiting: dict[_Name, dict[_Name, Lease]] = {}
+        """Who waits for the end of a page that has a redirect under way to where theirs leads."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings. It is no trap."""
@@ -109,9 +111,11 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
-        if lease.hop is not None and self._is_filed(hop.request.url, lease.request):
-            # By another page, while the redirect waited for its turn.
-            raise Refused("duplicate", url=hop.request.url)
+        if lease.hop is not None:
+            # What was filed or claimed by another page, while the redirect waited for its turn.
+            self._claim(lease, hop.request.url)
+            if self._holder(lease, hop) is not None:
+                return hop
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
         response, elapsed_s = await self.ask(self._conditional(hop), account)
@@ -121,10 +125,29 @@ class Fetcher:
             return self._as_of(response, lease.request, elapsed_s, hop)
         following = self.next_hop(hop, response, elapsed_s, self._settings.max_redirects)
         self._scope.check(following.request.url)
-        first = lease.request
-        if following.request.url != first.url and first.method == "GET" and first.unique:
-            self._check_duplicate((first.session, following.request.url), _name(first))
+        self._claim(lease, following.request.url)
         return following
+
+    def must_wait(self, lease: Lease, hop: Hop) -> bool:
+        """Whether another page is on its way to where a redirect leads: which of them comes to its
+        end isn't known before.
+        """
+        return bool(self._claims) and self._holder(lease, hop) is not None
+
+    def wait(self, lease: Lease) -> None:
+        """A lease that must wait does so: `settled` gives it back when the other page is done."""
+        assert lease.hop is not None, "it was redirected"
+        holder = self._holder(lease, lease.hop)
+        assert holder is not None, "it must wait"
+        self._waiting.setdefault(holder, {})[_name(lease.request)] = lease
+
+    def _holder(self, lease: Lease, hop: Hop) -> _Name | None:
+        """Who else has claimed the target of a redirect."""
+        if not _is_page(hop.request.url, lease.request):
+            return None
+        by = _name(lease.request)
+        holder = self._claims.get((lease.request.session, hop.request.url), by)
+        return None if holder == by else holder
 
     def _conditional(self, hop: Hop) -> Hop:
         """The first hop of a page that is known, asking whether that has changed."""
@@ -219,11 +242,17 @@ class Fetcher:
         is_plain = request.method == "GET" and request.unique
         return bool(self._landed) and is_plain and _name(request) in self._landed
 
-    def settled(self, lease: Lease) -> None:
-        """The visit of a lease is over: its redirects are no longer under way."""
-        for target in self._claimed.pop(_name(lease.request), ()):
+    def settled(self, lease: Lease) -> Iterable[Lease]:
+        """The visit of a lease is over: its redirects are no longer under way. Those that had to
+        wait for that.
+        """
+        if not self._claimed:
+            return ()
+        by = _name(lease.request)
+        for target in self._claimed.pop(by, ()):
             del self._claims[target]
             self._landed.discard(target)
+        return self._waiting.pop(by, {}).values()
 
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -271,18 +300,32 @@ class Fetcher:
             self._traps.check(hop.origin, request.url)
 
     def _is_filed(self, url: str, first: Request) -> bool:
-        if url == first.url or first.method != "GET" or not first.unique:
-            return False
-        return self._seen(url, first.session)
+        return _is_page(url, first) and self._seen(url, first.session)
 
-    def _check_duplicate(self, target: _Name, by: _Name) -> None:
-        """A redirect to a page that is filed, or that another redirect leads to just now."""
-        session, url = target
-        if self._seen(url, session) or self._claims.get(target, by) != by:
+    def _claim(self, lease: Lease, url: str) -> None:
+        """A redirect leads to that page, of which no other is to come. Raises Refused if it is
+        filed, or if those that are on their way there wait for this one.
+        """
+        first = lease.request
+        if not _is_page(url, first):
+            return
+        target, by = (first.session, url), _name(first)
+        holder = self._claims.get(target)
+        if self._seen(url, first.session) or (holder and self._waits_for(holder, by)):
             raise Refused("duplicate", url=url)
-        if target not in self._claims:
+        if holder is None:
             self._claims[target] = by
             self._claimed.setdefault(by, []).append(target)
+
+    def _waits_for(self, page: _Name, other: _Name) -> bool:
+        """Whether a page waits for another one, or for one that does: redirects in a circle."""
+        waiting = [*self._waiting.get(other, ())]
+        while waiting:
+            name = waiting.pop()
+            if name == page:
+                return True
+            waiting += self._waiting.get(name, ())
+        return False
 
 
 _Name: TypeAlias = tuple[str, str]
@@ -291,6 +334,11 @@ _Name: TypeAlias = tuple[str, str]
 
 def _name(request: Request) -> _Name:
     return request.session, request.url
+
+
+def _is_page(url: str, first: Request) -> bool:
+    """Whether what a request is redirected to is a page like those that links lead to."""
+    return url != first.url and first.method == "GET" and first.unique
 
 
 def accepts(status: int, settings: Settings) -> bool:
