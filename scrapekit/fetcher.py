@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
-from typing import Final, Protocol, TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol
 
 from scrapekit import guard, retry
 from scrapekit.adaptive import Asked
 from scrapekit.budget import Account
+from scrapekit.claims import Claims
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
 from scrapekit.errors import BadStatus, FetchTimeout, RedirectError, Refused, SiteError
@@ -71,7 +72,7 @@ class Fetcher:
         self._scope = scope
         self._settings = settings
         self._clock = clock
-        self._seen = seen
+        self.claims = Claims(seen)
         self._listener = listener
         self._hold = hold
         self._robots = robots
@@ -80,14 +81,6 @@ class Fetcher:
         self._conditions = conditions
         self._listed: set[str] = set()
         """URLs from sitemaps that wait: as many as there is room for."""
-        self._claims: dict[_Name, _Name] = {}
-        """Targets of redirects under way, and the URLs that were redirected there."""
-        self._claimed: dict[_Name, list[_Name]] = {}
-        """The same the other way round."""
-        self._landed: set[_Name] = set()
-        """Targets whose pages are with their callbacks."""
-        self._waiting: dict[_Name, dict[_Name, Lease]] = {}
-        """Who waits for the end of a page that has a redirect under way to where theirs leads."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings. It is no trap."""
@@ -113,8 +106,8 @@ class Fetcher:
         hop = lease.hop or Hop(lease.request)
         if lease.hop is not None:
             # What was filed or claimed by another page, while the redirect waited for its turn.
-            self._claim(lease, hop.request.url)
-            if self._holder(lease, hop) is not None:
+            self.claims.claim(lease, hop.request.url)
+            if self.claims.must_wait(lease, hop):
                 return hop
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
@@ -125,29 +118,8 @@ class Fetcher:
             return self._as_of(response, lease.request, elapsed_s, hop)
         following = self.next_hop(hop, response, elapsed_s, self._settings.max_redirects)
         self._scope.check(following.request.url)
-        self._claim(lease, following.request.url)
+        self.claims.claim(lease, following.request.url)
         return following
-
-    def must_wait(self, lease: Lease, hop: Hop) -> bool:
-        """Whether another page is on its way to where a redirect leads: which of them comes to its
-        end isn't known before.
-        """
-        return bool(self._claims) and self._holder(lease, hop) is not None
-
-    def wait(self, lease: Lease) -> None:
-        """A lease that must wait does so: `settled` gives it back when the other page is done."""
-        assert lease.hop is not None, "it was redirected"
-        holder = self._holder(lease, lease.hop)
-        assert holder is not None, "it must wait"
-        self._waiting.setdefault(holder, {})[_name(lease.request)] = lease
-
-    def _holder(self, lease: Lease, hop: Hop) -> _Name | None:
-        """Who else has claimed the target of a redirect."""
-        if not _is_page(hop.request.url, lease.request):
-            return None
-        by = _name(lease.request)
-        holder = self._claims.get((lease.request.session, hop.request.url), by)
-        return None if holder == by else holder
 
     def _conditional(self, hop: Hop) -> Hop:
         """The first hop of a page that is known, asking whether that has changed."""
@@ -227,32 +199,10 @@ class Fetcher:
         return response, hop.elapsed_s + elapsed_s
 
     def landed(self, lease: Lease, response: Response) -> None:
-        """A page has come. Raises Refused if a redirect led there, and another page has filed it
-        meanwhile: it comes by itself then.
-        """
-        if not response.redirects:
-            return
-        if self._is_filed(response.url, lease.request):
-            raise Refused("duplicate", url=response.url)
-        if accepts(response.status, self._settings):
-            self._landed.add((lease.request.session, response.url))
-
-    def is_landed(self, request: Request) -> bool:
-        """Whether a redirect has led to that page, which is with its callback just now."""
-        is_plain = request.method == "GET" and request.unique
-        return bool(self._landed) and is_plain and _name(request) in self._landed
-
-    def settled(self, lease: Lease) -> Iterable[Lease]:
-        """The visit of a lease is over: its redirects are no longer under way. Those that had to
-        wait for that.
-        """
-        if not self._claimed:
-            return ()
-        by = _name(lease.request)
-        for target in self._claimed.pop(by, ()):
-            del self._claims[target]
-            self._landed.discard(target)
-        return self._waiting.pop(by, {}).values()
+        """A page has come. Raises Refused if it is a duplicate by now."""
+        if response.redirects:
+            accepted = accepts(response.status, self._settings)
+            self.claims.landed(lease, response.url, accepted=accepted)
 
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -298,47 +248,6 @@ class Fetcher:
         self._listener.check(hop.origin, request.url, self._clock.now())
         if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
-
-    def _is_filed(self, url: str, first: Request) -> bool:
-        return _is_page(url, first) and self._seen(url, first.session)
-
-    def _claim(self, lease: Lease, url: str) -> None:
-        """A redirect leads to that page, of which no other is to come. Raises Refused if it is
-        filed, or if those that are on their way there wait for this one.
-        """
-        first = lease.request
-        if not _is_page(url, first):
-            return
-        target, by = (first.session, url), _name(first)
-        holder = self._claims.get(target)
-        if self._seen(url, first.session) or (holder and self._waits_for(holder, by)):
-            raise Refused("duplicate", url=url)
-        if holder is None:
-            self._claims[target] = by
-            self._claimed.setdefault(by, []).append(target)
-
-    def _waits_for(self, page: _Name, other: _Name) -> bool:
-        """Whether a page waits for another one, or for one that does: redirects in a circle."""
-        waiting = [*self._waiting.get(other, ())]
-        while waiting:
-            name = waiting.pop()
-            if name == page:
-                return True
-            waiting += self._waiting.get(name, ())
-        return False
-
-
-_Name: TypeAlias = tuple[str, str]
-"""A page: the session in which it is fetched, and its URL."""
-
-
-def _name(request: Request) -> _Name:
-    return request.session, request.url
-
-
-def _is_page(url: str, first: Request) -> bool:
-    """Whether what a request is redirected to is a page like those that links lead to."""
-    return url != first.url and first.method == "GET" and first.unique
 
 
 def accepts(status: int, settings: Settings) -> bool:
