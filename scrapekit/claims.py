@@ -76,8 +76,14 @@ class Claims:
 
     def is_landed(self, request: Request) -> bool:
         """Whether a redirect has led to that page, which is with its callback just now."""
-        is_plain = request.method == "GET" and request.unique
-        return bool(self._landed) and is_plain and _name(request) in self._landed
+        if not self._landed or request.method != "GET" or not request.unique:
+            return False
+        return _name(request) in self._landed
+
+    @property
+    def any_landed(self) -> bool:
+        """Whether there is any such page."""
+        return bool(self._landed)
 
     def settled(self, lease: Lease) -> Iterable[Lease]:
         """The visit of a lease is over, and so are its claims. Those that had to wait for that."""

@@ -556,6 +556,8 @@ class Engine:
 
     def _not_landed(self, outcome: Outcome) -> Sequence[Request]:
         """Without those whose pages are with their callbacks already, by way of a redirect."""
+        if not self._fetcher.claims.any_landed:
+            return outcome.requests
         is_landed = self._fetcher.claims.is_landed
         landed = [request for request in outcome.requests if is_landed(request)]
         if not landed:
