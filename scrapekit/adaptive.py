@@ -122,6 +122,12 @@ class Adaptive:
     _learned: int = _LEARNED
     """From how many answers `base_s` is, and `_spread` how much they differed."""
     _spread: float = _GUESS
+    _quick_s: float = 0.0
+    """From here on an answer isn't quick any more, and from there on it is slow: of `base_s`."""
+    _slow_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._set_base(self.base_s)
 
     @classmethod
     def under(cls, ceiling: int) -> Adaptive:
@@ -156,12 +162,13 @@ class Adaptive:
             if busy:
                 self._raise(asked, elapsed_s, ceiling)
         elif elapsed_s is not None and self.base_s:
-            self._explore(asked.beside, elapsed_s, latest, ceiling if busy else 0)
+            self._explore(asked.beside, elapsed_s, latest, ceiling)
         if asked.number >= self._measured_from and asked.number > self.lowered_after:
             self._answers += 1
             if elapsed_s is not None:
                 self._measure(elapsed_s)
-            if self._answers >= self._needed or self._is_plain_already:
+            is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
+            if self._answers >= self._needed or (is_long and self._is_plain_already):
                 self._judge(latest, ceiling if busy else 0)
 
     def overloaded(
@@ -225,30 +232,32 @@ class Adaptive:
         self._squares += log * log
         self._count += 1
 
-    def _is_quick(self, elapsed_s: float) -> bool:
-        return elapsed_s <= _QUICK * math.exp(self._spread) * self.base_s + _QUICK_S
+    def _set_base(self, base_s: float) -> None:
+        self.base_s = base_s
+        usual_s = math.exp(self._spread) * base_s
+        self._quick_s = _QUICK * usual_s + _QUICK_S
+        self._slow_s = max(_TOLERANCE * usual_s, base_s + _SLACK_S)
 
     def _explore(self, beside: int, elapsed_s: float, latest: float, ceiling: int) -> None:
         """Go as far as what has proved to be fine allows; nothing has ever given. Beyond the
         first slow answers that is the limit.
+
+        Requests that went when the limit was nearly reached are the ones that tell. How many there
+        are when the answer is looked at doesn't: answers come together.
         """
-        if self._is_quick(elapsed_s):
+        if elapsed_s <= self._quick_s:
             if beside > self._proven:
                 self._proven, self._slow = beside, 0
             reach = min(max(self._proven + _AT_LEAST, _GROWTH * self._proven), ceiling)
-            if reach > self.value:
+            if reach > self.value and beside * _GROWTH >= self.value:
                 self._set(reach, ceiling)
                 self._rose = True
-        elif self._proven and beside > self._proven and self._is_slow(elapsed_s):
+        elif 0 < self._proven < beside and elapsed_s > self._slow_s:
             self._slow += 1
             if self._slow >= _SLOW:
                 self.why = f"answers took {elapsed_s / self.base_s:.1f} times as long at {beside}"
                 self._lower(min(self.value, self._proven), latest)
                 self.knee = self.value / _BELOW
-
-    def _is_slow(self, elapsed_s: float) -> bool:
-        slow_s = _TOLERANCE * math.exp(self._spread) * self.base_s
-        return elapsed_s > max(slow_s, self.base_s + _SLACK_S)
 
     def _judge(self, latest: float, ceiling: int) -> None:
         """See to a whole window; grow, if nothing has ever given."""
@@ -288,7 +297,7 @@ class Adaptive:
             self._learn(self.base_s * math.exp(longer * share), self._learned + self._count)
         elif longer < math.log(_QUICKER) - chance:
             # A step on the way: one window of light pages is no measure for all of them.
-            self.base_s += (usual_s - self.base_s) / 4
+            self._set_base(self.base_s + (usual_s - self.base_s) / 4)
         return False
 
     @property
@@ -301,7 +310,8 @@ class Adaptive:
         variance = self._squares / self._count - (self._logs / self._count) ** 2
         total = known * self._spread**2 + self._count * max(0.0, variance)
         self._spread = math.sqrt(total / (known + self._count - 1))
-        self.base_s, self._learned = base_s, learned
+        self._learned = learned
+        self._set_base(base_s)
 
     def _lower(self, value: float, latest: float) -> None:
         self.value = max(LEAST, value)
@@ -334,7 +344,7 @@ class Adaptive:
         """Whether as many as are allowed now have proved to be fine."""
         if asked.beside < self.limit:
             return False
-        return elapsed_s is None or not self.base_s or self._is_quick(elapsed_s)
+        return elapsed_s is None or not self.base_s or elapsed_s <= self._quick_s
 
     def _set(self, value: float, ceiling: int) -> None:
         self.value = float(value)

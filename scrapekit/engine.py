@@ -212,7 +212,7 @@ class Engine:
             try:
                 answer = await self._fetcher.fetch(lease, account)
                 if isinstance(answer, Hop):
-                    await self._scheduler.forward(lease, answer)
+                    await self._forward(lease, answer)
                     return
                 response = answer
                 self._fetcher.landed(lease, response)
@@ -242,7 +242,8 @@ class Engine:
                 outcome.requests = self._not_landed(outcome)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
-                self._fetcher.settled(lease)
+                for waiting in self._fetcher.claims.settled(lease):
+                    self._scheduler.unpark(waiting)
                 self._sitemaps.settled(request)
                 await self._delivery.deliver(outcome)
             if self._outcomes.enough:
@@ -550,9 +551,17 @@ class Engine:
             return []
         return await self._callbacks.call(request.callback, response)
 
+    async def _forward(self, lease: Lease, hop: Hop) -> None:
+        if not self._fetcher.claims.must_wait(lease, hop):
+            await self._scheduler.forward(lease, hop)
+        elif await self._scheduler.park(lease, hop):
+            self._fetcher.claims.wait(lease)
+
     def _not_landed(self, outcome: Outcome) -> Sequence[Request]:
         """Without those whose pages are with their callbacks already, by way of a redirect."""
-        is_landed = self._fetcher.is_landed
+        if not self._fetcher.claims.any_landed:
+            return outcome.requests
+        is_landed = self._fetcher.claims.is_landed
         landed = [request for request in outcome.requests if is_landed(request)]
         if not landed:
             return outcome.requests

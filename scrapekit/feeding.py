@@ -134,7 +134,7 @@ class Feed:
             self._tell.dropped("off-domain", 1, request.url)
         elif refused := self._fetcher.reach.refusal(request.url, request.reach):
             self._tell.dropped(refused.reason, 1, request.url)
-        elif not self._fetcher.is_landed(filed) and await self._scheduler.add([filed]):
+        elif not self._fetcher.claims.is_landed(filed) and await self._scheduler.add([filed]):
             return True
         elif not self._resumed:
             self._tell.dropped("duplicate", 1, request.url)

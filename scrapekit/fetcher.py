@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 from scrapekit import guard, retry
 from scrapekit.adaptive import Asked
 from scrapekit.budget import Account
+from scrapekit.claims import Claims
 from scrapekit.clock import Clock
 from scrapekit.cookies.jars import Jars
 from scrapekit.deadlines import Deadlines
@@ -71,7 +72,7 @@ class Fetcher:
         self._scope = scope
         self._settings = settings
         self._clock = clock
-        self._seen = seen
+        self.claims = Claims(seen)
         self._listener = listener
         self._hold = hold
         self._robots = robots
@@ -81,12 +82,6 @@ class Fetcher:
         self._conditions = conditions
         self._listed: set[str] = set()
         """URLs from sitemaps that wait: as many as there is room for."""
-        self._claims: dict[_Name, _Name] = {}
-        """Targets of redirects under way, and the URLs that were redirected there."""
-        self._claimed: dict[_Name, list[_Name]] = {}
-        """The same the other way round."""
-        self._landed: set[_Name] = set()
-        """Targets whose pages are with their callbacks."""
 
     def add_start(self, url: str) -> None:
         """A start request's origin gets the credentials of the settings. It is no trap."""
@@ -110,9 +105,11 @@ class Fetcher:
         Raises Refused if a rule forbids a hop, SiteError if it can't be had.
         """
         hop = lease.hop or Hop(lease.request)
-        if lease.hop is not None and self._is_filed(hop.request.url, lease.request):
-            # By another page, while the redirect waited for its turn.
-            raise Refused("duplicate", url=hop.request.url)
+        if lease.hop is not None:
+            # What was filed or claimed by another page, while the redirect waited for its turn.
+            self.claims.claim(lease, hop.request.url)
+            if self.claims.must_wait(lease, hop):
+                return hop
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
         response, elapsed_s = await self.ask(self._conditional(hop), account)
@@ -122,9 +119,7 @@ class Fetcher:
             return self._as_of(response, lease.request, elapsed_s, hop)
         following = self.next_hop(hop, response, elapsed_s, self._settings.max_redirects)
         self._scope.check(following.request.url)
-        first = lease.request
-        if following.request.url != first.url and first.method == "GET" and first.unique:
-            self._check_duplicate((first.session, following.request.url), _name(first))
+        self.claims.claim(lease, following.request.url)
         return following
 
     def _conditional(self, hop: Hop) -> Hop:
@@ -209,26 +204,10 @@ class Fetcher:
         self._deadlines.close()
 
     def landed(self, lease: Lease, response: Response) -> None:
-        """A page has come. Raises Refused if a redirect led there, and another page has filed it
-        meanwhile: it comes by itself then.
-        """
-        if not response.redirects:
-            return
-        if self._is_filed(response.url, lease.request):
-            raise Refused("duplicate", url=response.url)
-        if accepts(response.status, self._settings):
-            self._landed.add((lease.request.session, response.url))
-
-    def is_landed(self, request: Request) -> bool:
-        """Whether a redirect has led to that page, which is with its callback just now."""
-        is_plain = request.method == "GET" and request.unique
-        return bool(self._landed) and is_plain and _name(request) in self._landed
-
-    def settled(self, lease: Lease) -> None:
-        """The visit of a lease is over: its redirects are no longer under way."""
-        for target in self._claimed.pop(_name(lease.request), ()):
-            del self._claims[target]
-            self._landed.discard(target)
+        """A page has come. Raises Refused if it is a duplicate by now."""
+        if response.redirects:
+            accepted = accepts(response.status, self._settings)
+            self.claims.landed(lease, response.url, accepted=accepted)
 
     async def _in_time(self, hop: Hop, account: Account) -> Response:
         limit_s = self._settings.timeout_s
@@ -274,28 +253,6 @@ class Fetcher:
         self._listener.check(hop.origin, request.url, self._clock.now())
         if self._traps is not None and is_new:
             self._traps.check(hop.origin, request.url)
-
-    def _is_filed(self, url: str, first: Request) -> bool:
-        if url == first.url or first.method != "GET" or not first.unique:
-            return False
-        return self._seen(url, first.session)
-
-    def _check_duplicate(self, target: _Name, by: _Name) -> None:
-        """A redirect to a page that is filed, or that another redirect leads to just now."""
-        session, url = target
-        if self._seen(url, session) or self._claims.get(target, by) != by:
-            raise Refused("duplicate", url=url)
-        if target not in self._claims:
-            self._claims[target] = by
-            self._claimed.setdefault(by, []).append(target)
-
-
-_Name: TypeAlias = tuple[str, str]
-"""A page: the session in which it is fetched, and its URL."""
-
-
-def _name(request: Request) -> _Name:
-    return request.session, request.url
 
 
 def accepts(status: int, settings: Settings) -> bool:

@@ -168,14 +168,38 @@ class Scheduler:
     async def forward(self, lease: Lease, hop: Hop) -> None:
         """End a lease's turn, and let it wait for that of its next hop; it stays leased."""
         if self._begun.full:
-            lease.tries -= 1
-            await self.postpone(lease, self._clock.now() + _LATER_S)
+            await self._start_over(lease)
             return
         self._end_turn(lease)
         left, lease.hop, lease.sent = lease.turn, hop, False
         self._begun.add_hop(lease)
         self._note_reach((hop.request,))
         self._book((left, lease.turn))
+
+    async def park(self, lease: Lease, hop: Hop) -> bool:
+        """The same, but its hop waits for another page as well: until it is unparked. Whether there
+        was room for that.
+        """
+        if self._begun.full:
+            await self._start_over(lease)
+            return False
+        self._end_turn(lease)
+        left, lease.hop, lease.sent = lease.turn, hop, False
+        self._begun.hops += 1
+        self._book((left,))
+        return True
+
+    def unpark(self, lease: Lease) -> None:
+        """Let a parked lease wait for its turn."""
+        assert lease.hop is not None, "it was redirected"
+        self._begun.hops -= 1
+        self._begun.add_hop(lease)
+        self._note_reach((lease.hop.request,))
+        self._book((lease.turn,))
+
+    async def _start_over(self, lease: Lease) -> None:
+        lease.tries -= 1
+        await self.postpone(lease, self._clock.now() + _LATER_S)
 
     def forward_errand(self, errand: Errand, hop: Hop, due: float | None = None) -> None:
         """End an errand's turn, and let it wait for that of its next hop; not before `due`, which

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from scrapekit.cli import exits
 
 if TYPE_CHECKING:
-    from scrapekit.jobs import FailedRequest, Lost, State
+    from scrapekit.jobs import Lost, State
 
 _HELP = "show what a job has done, what it waits for, and what failed"
 
@@ -51,7 +51,7 @@ def _print(text: str) -> None:
     sys.stdout.write(f"{text}\n")
 
 
-def _to_json(value: State | FailedRequest | Lost) -> str:
+def _to_json(value: State | Lost) -> str:
     import msgspec
 
     return msgspec.json.encode(value).decode()
@@ -89,13 +89,12 @@ def _date(at: float) -> str:
     return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
 
 
-def _told(request: FailedRequest | Lost) -> str:
-    from scrapekit.jobs import Lost
+def _told(request: Lost) -> str:
+    from scrapekit.jobs import FailedRequest
     from scrapekit.report import printable
 
-    if isinstance(request, Lost):
-        tries = "cost an item"
-    else:
+    tries = "cost an item"
+    if isinstance(request, FailedRequest):
         tries = "1 try" if request.tries == 1 else f"{request.tries} tries"
     where = f" at {request.where}" if request.where else ""
     callback = f" in {request.callback}" if request.callback else ""

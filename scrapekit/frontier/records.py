@@ -51,7 +51,7 @@ class Record(msgspec.Struct, omit_defaults=True):
 
 
 class Lost(msgspec.Struct, kw_only=True):
-    """An item that an error of a stage or output cost, though its page was done."""
+    """What cost an item whose page was done: an error of a stage or output."""
 
     url: str
     reason: str

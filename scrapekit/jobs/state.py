@@ -46,18 +46,10 @@ class State(msgspec.Struct, kw_only=True):
         return self.last_pages / span if span > 0 else 0.0
 
 
-class FailedRequest(msgspec.Struct, kw_only=True):
+class FailedRequest(Lost, kw_only=True):
     """A request that was given up."""
 
-    url: str
-    reason: str
-    during: str
-    callback: str | None
-    where: str
-    message: str
-    traceback: str
     tries: int
-    at: float
 
 
 @contextmanager
@@ -101,7 +93,7 @@ def state(folder: Path) -> State:
 def failed_requests(folder: Path) -> Iterator[FailedRequest]:
     """The given-up requests of a job, in the order in which they were filed. Blocks."""
     sql = (
-        "SELECT url, reason, during, callback, place, message, traceback, tries, at "
+        "SELECT url, reason, during, callback, place, message, traceback, at, tries "
         "FROM failures ORDER BY number"
     )
     with reading(folder) as database:

@@ -9,7 +9,7 @@ A server in a process of its own answers a request in 50 ms and measures how man
     refuses    answers 429 beyond that
     closes     the same with Retry-After: 1, and counts requests that come before that date
 
-Each is crawled with several fixed limits and then adaptively under a ceiling of 32. The last two
+Each is crawled with several fixed limits and then adaptively under a ceiling (32). The last two
 columns are what it is about: adaptive / best fixed, all in all and for the second half of the
 pages, when the limit has been found.
 """
@@ -24,6 +24,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from statistics import median
 from typing import Any
 
 from aiohttp.test_utils import RawTestServer
@@ -33,7 +34,6 @@ import scrapekit
 from scrapekit import Spider
 
 TAKES_S = 0.05
-CEILING = 32
 GRACE_S = 0.1
 """Requests that were on their way when the date was set aren't early."""
 
@@ -123,7 +123,7 @@ async def crawl(origin: str, pages: int, limit: int, *, adaptive: bool) -> dict[
     """Crawl; pages per second, pages lost, what the server has seen, and the limit in the end."""
     settings = {
         "obey_robots": False,
-        "concurrency": 2 * CEILING,
+        "concurrency": 2 * limit,
         "concurrency_per_origin": limit,
         "adaptive": adaptive,
         "retries": 20,
@@ -139,16 +139,26 @@ async def crawl(origin: str, pages: int, limit: int, *, adaptive: bool) -> dict[
     return {"rate": rate, "late": late, "lost": pages - got, "limit": found.concurrency, **seen}
 
 
-def measure(kind: str, most: int, pages: int, *, fixed: list[int]) -> str:
-    """One line of the table. Each crawl has a server of its own."""
-    rates = {}
-    for limit in fixed:
-        with serving(kind, most) as origin:
-            rates[limit] = asyncio.run(crawl(origin, pages, limit, adaptive=False))["rate"]
-    best = max(rates, key=lambda limit: rates[limit])
+def one(kind: str, most: int, pages: int, limit: int, *, adaptive: bool) -> dict[str, Any]:
+    """One crawl, of a server of its own."""
     with serving(kind, most) as origin:
-        found = asyncio.run(crawl(origin, pages, CEILING, adaptive=True))
+        return asyncio.run(crawl(origin, pages, limit, adaptive=adaptive))
+
+
+def measure(kind: str, most: int, pages: int, ceiling: int, rounds: int, fixed: list[int]) -> str:
+    """One line of the table: medians of rounds, in each of which all have their turn."""
+    turns = [
+        (
+            {limit: one(kind, most, pages, limit, adaptive=False)["rate"] for limit in fixed},
+            one(kind, most, pages, ceiling, adaptive=True),
+        )
+        for _ in range(rounds)
+    ]
+    rates = {limit: median(rates[limit] for rates, _ in turns) for limit in fixed}
+    best = max(rates, key=lambda limit: rates[limit])
+    found = {name: median(each[name] for _, each in turns) for name in turns[0][1]}
     all_in_all, once_found = found["rate"] / rates[best], found["late"] / rates[best]
+    found |= {name: int(found[name]) for name in ("limit", "peak", "refused", "early", "lost")}
     return (
         f"{kind:10}{most:5}{best:9}{rates[best]:9.1f}{found['rate']:10.1f}{found['limit']:7}"
         f"{found['peak']:6}{found['refused']:9}{found['early']:7}{found['lost']:6}"
@@ -164,6 +174,8 @@ def main() -> None:
     parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
     parser.add_argument("--most", type=int, nargs="*", default=[4, 12])
     parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--ceiling", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=1)
     known = parser.parse_args()
     if known.serve:
         asyncio.run(serve(known.serve[0], int(known.serve[1])))
@@ -175,7 +187,9 @@ def main() -> None:
         for most in known.most:
             # A server that refuses is best asked for just what it bears.
             fixed = [most] if kind in ("refuses", "closes") else [most, most + 2, 2 * most]
-            print(measure(kind, most, known.pages, fixed=fixed), flush=True)
+            fixed = [limit for limit in fixed if limit <= known.ceiling]
+            line = measure(kind, most, known.pages, known.ceiling, known.rounds, fixed)
+            print(line, flush=True)
 
 
 if __name__ == "__main__":

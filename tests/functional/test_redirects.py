@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+import scrapekit
 from scrapekit import Request, Response, Spider
-from scrapekit.events import PageDone
+from scrapekit.clock import ManualClock
+from scrapekit.events import PageDone, RetryScheduled
 from tests.functional.site import (
     Pages,
     Site,
@@ -17,6 +19,7 @@ from tests.functional.site import (
     crawled,
     held,
     idle,
+    in_turn,
     links,
     only_error,
     redirect,
@@ -190,6 +193,60 @@ async def test_a_page_that_is_filed_while_its_callback_runs_comes_once(by_link: 
     assert site.hits == ["/a", "/page", "/b"][: 2 + by_link]
     assert sorted(item["path"] for item in items) == ["/b", "/page"][1 - by_link :]
     assert report.dropped == {"duplicate": 1}
+
+
+async def test_of_two_redirects_to_a_page_one_gets_there_whatever_becomes_of_the_other() -> None:
+    class Both(Linked):
+        async def start(self) -> AsyncIterator[Request]:
+            self._gate.set()
+            yield Request(self._site.url("/first"))
+            await watcher.until(RetryScheduled)
+            # It leads where the first one will come by again, and gives way to it.
+            yield Request(self._site.url("/middle"))
+
+    clock, watcher = ManualClock(), Watcher()
+    pages: Pages = {
+        "/first": redirect("/middle"),
+        "/middle": redirect("/page"),
+        "/page": in_turn(503, ""),
+    }
+    async with Site(pages) as site:
+        crawl = scrapekit.crawl(
+            Both(site), settings={"obey_robots": False}, clock=clock, observers=[watcher]
+        )
+        async with crawl as run:
+            await site.until(lambda: site.hits.count("/middle") == 2)
+            await idle()
+            assert (run.pending, run.in_flight) == (2, 0)
+            clock.advance(1)
+            items = [item async for item in run]
+    assert [item["path"] for item in items] == ["/page"]
+    assert site.hits == ["/first", "/middle", "/page", "/middle", "/first", "/page"]
+    assert run.report.dropped == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("count", [2, 3])
+async def test_redirects_that_lead_to_each_other_dont_wait_for_ever(count: int) -> None:
+    gate = asyncio.Event()
+
+    def to(number: int) -> Any:
+        async def moved(request: web.BaseRequest) -> web.StreamResponse:
+            await gate.wait()
+            return await redirect(f"/in/{number % count}")(request)
+
+        return moved
+
+    pages: Pages = {f"/{n}": redirect(f"/in/{n}") for n in range(count)}
+    pages |= {f"/in/{n}": to(n + 1) for n in range(count)}
+    async with Site(pages) as site:
+        spider = Landed(start_urls=site.urls(*(f"/{n}" for n in range(count))))
+        crawl = asyncio.create_task(crawled(spider))
+        await site.until(lambda: sum(hit.startswith("/in/") for hit in site.hits) == count)
+        gate.set()
+        items, report = await crawl
+    assert items == []
+    assert report.unfinished == 0
+    assert report.error_count + report.dropped.get("duplicate", 0) == count
 
 
 async def test_a_page_that_was_not_reached_by_its_redirect_can_still_be_fetched() -> None:

@@ -421,43 +421,27 @@ async def test_what_on_error_makes_of_a_redirect_leads_nowhere_inside() -> None:
     assert run.report.dropped == {"local-network": 1}
 
 
-async def test_a_public_page_cannot_keep_the_author_from_a_local_start_url() -> None:
-    async with Site({"/api": ""}) as local, Site() as site:
-        site.pages["/"] = links(local.url("/api"))
-
-        class Late(Follow):
-            async def start(self) -> AsyncIterator[Request]:
+@pytest.mark.parametrize("by", ["page", "sitemap"])
+async def test_nothing_public_can_keep_the_author_from_a_local_start_url(by: str) -> None:
+    class Late(Follow):
+        async def start(self) -> AsyncIterator[Request]:
+            if by == "page":
                 yield Request(at("public.test", site))
-                # The public page has been seen, with all that it links to.
-                while not site.hits or run.in_flight or run.pending:
-                    await idle()
-                yield Request(local.url("/api"))
+            # What is public has been seen, with all that it names.
+            while not site.hits or run.in_flight or run.pending:
+                await idle()
+            yield Request(local.url("/api"))
 
-        chosen = Settings(obey_robots=False, retries=0)
-        transport = internet(answers, chosen)
-        async with scrapekit.crawl(Late(), settings=chosen, transport=transport) as run:
-            items = [item async for item in run]
-    assert local.hits == ["/api"]
-    assert len(items) == 2
-    assert run.report.dropped == {"local-network": 1}
-
-
-async def test_neither_can_a_public_sitemap() -> None:
     async with Site({"/api": ""}) as local, Site() as site:
-        listed = f"<urlset><url><loc>{local.url('/api')}</loc></url></urlset>"
-        site.pages["/s.xml"] = listed.encode()
-
-        class Late(Follow):
-            sitemap_urls = (at("public.test", site, "/s.xml"),)
-
-            async def start(self) -> AsyncIterator[Request]:
-                while not site.hits or run.in_flight or run.pending:
-                    await idle()
-                yield Request(local.url("/api"))
-
+        api = local.url("/api")
+        site.pages["/"] = links(api)
+        site.pages["/s.xml"] = f"<urlset><url><loc>{api}</loc></url></urlset>".encode()
         chosen = Settings(obey_robots=False, retries=0)
+        maps = [at("public.test", site, "/s.xml")] if by == "sitemap" else []
         transport = internet(answers, chosen)
-        async with scrapekit.crawl(Late(), settings=chosen, transport=transport) as run:
+        spider = Late(sitemap_urls=maps)
+        async with scrapekit.crawl(spider, settings=chosen, transport=transport) as run:
             items = [item async for item in run]
     assert local.hits == ["/api"]
-    assert len(items) == 1
+    assert items[-1]["url"] == api
+    assert run.report.dropped == {"local-network": 1}
