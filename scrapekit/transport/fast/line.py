@@ -110,8 +110,10 @@ class Line(asyncio.BufferedProtocol):
     # What the transport of a fetch calls.
 
     def ask(self, data: bytes, *, is_bodiless: bool) -> None:
-        """Send a request. Doesn't wait: an answer may come before its end."""
+        """Send a request. Doesn't wait: an answer may come before its end. Raises HungUp."""
         self.answer.begin(is_bodiless=is_bodiless)
+        if self.transport.is_closing():
+            raise HungUp("the connection ended before the request")
         self._asked_at = self._heard_at = self._loop.time()
         self.transport.write(data)
         size = len(data)
