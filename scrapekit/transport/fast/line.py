@@ -16,8 +16,8 @@ from scrapekit.transport.fast.answer import BODY, COMPLETE, HEAD, Answers, Malfo
 from scrapekit.transport.fast.times import Times, due
 from scrapekit.transport.wording import Phase
 
-# What may lie unread in one connection before its server has to wait.
-_UNREAD_BYTES: Final = 131_072
+# What may lie unread in one connection before its server has to wait. One read more may come.
+_UNREAD_BYTES: Final = 65_536
 # Smaller requests go out in one go: their deadlines needn't wait for them.
 _UPLOAD_BYTES: Final = 65_536
 

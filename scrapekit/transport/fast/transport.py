@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from scrapekit.budget import Account
     from scrapekit.transport.dialling import SocketFactory
 
-_BUFFER_BYTES: Final = 262_144
+# Read in one go, and parsed before the loop goes on.
+_BUFFER_BYTES: Final = 131_072
 _IDLE_S: Final = 15.0
 # A broad crawl leaves an open connection behind at every origin.
 _MIN_IDLE: Final = 100
