@@ -123,7 +123,7 @@ class Line(asyncio.BufferedProtocol):
         if self._error is not None and answer.stage != COMPLETE:
             raise self._error
         data = answer.take()
-        if self._is_paused:
+        if self._is_paused and not self.transport.is_closing():
             self._is_paused = False
             self._heard_at = self._loop.time()
             self.transport.resume_reading()
