@@ -16,6 +16,7 @@ import pytest
 from scrapekit import api
 from scrapekit.settings import Settings
 from scrapekit.transport.base import Transport
+from scrapekit.transport.fast.line import Line
 from scrapekit.transport.fast.transport import FastTransport
 from scrapekit.transport.http import HttpTransport
 
@@ -46,11 +47,12 @@ def switch(patch: pytest.MonkeyPatch, name: str) -> None:
 class _Overheard(asyncio.BufferedProtocol):
     """Stands before a connection's protocol."""
 
-    def __init__(self, inner: asyncio.BufferedProtocol) -> None:
-        self.get_buffer = inner.get_buffer  # type: ignore[method-assign]
-        self.buffer_updated = inner.buffer_updated  # type: ignore[method-assign]
-        self.eof_received = inner.eof_received  # type: ignore[method-assign]
-        self.connection_lost = inner.connection_lost  # type: ignore[method-assign]
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.get_buffer = line.get_buffer  # type: ignore[method-assign]
+        self.buffer_updated = line.buffer_updated  # type: ignore[method-assign]
+        self.eof_received = line.eof_received  # type: ignore[method-assign]
+        self.connection_lost = line.connection_lost  # type: ignore[method-assign]
 
 
 def overhear(
@@ -65,9 +67,8 @@ def overhear(
         (protocol,) = transport._connector.lines  # type: ignore[union-attr]
         takes = "data_received"
     else:
-        (line,) = transport._pool.lines  # type: ignore[union-attr]
-        protocol, takes = _Overheard(line), "buffer_updated"
-        line.transport.set_protocol(protocol)
+        (protocol,) = map(_Overheard, transport._pool.lines)  # type: ignore[union-attr]
+        takes = "buffer_updated"
     receive, lose = getattr(protocol, takes), protocol.connection_lost
 
     def receive_and_tell(data: Any) -> None:
@@ -80,3 +81,5 @@ def overhear(
 
     setattr(protocol, takes, receive_and_tell)
     protocol.connection_lost = tell_and_lose
+    if isinstance(protocol, _Overheard):
+        protocol.line.transport.set_protocol(protocol)  # uvloop looks at what it has by now

@@ -534,6 +534,37 @@ async def test_decoded_bytes_are_taken_and_waited_for() -> None:
     assert budget.used == 0
 
 
+async def test_a_body_that_nobody_takes_fills_no_memory() -> None:
+    sent = 0
+
+    async def reply(exchange: Exchange) -> None:
+        nonlocal sent
+        await exchange.send(OK + b"\r\n")
+        while True:
+            await exchange.send(bytes(65_536))
+            sent += 65_536
+
+    budget = ByteBudget(1)
+    with budget.account() as full, budget.account() as overdrawer:
+        assert full.try_take(1)
+        await overdrawer.take(1)
+        async with (
+            serve(reply) as server,
+            make_transport(Settings()) as transport,
+            fetching(transport, server.url(), budget) as (page, account),
+        ):
+            await account.waiting.wait()
+            before = -1
+            while before < sent:  # until the server has to wait as well
+                before = sent
+                await asyncio.sleep(0.05)
+            page.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await page
+    # What the kernel holds for both, and what may lie unread.
+    assert sent < 20_000_000
+
+
 # ---- servers that speak no HTTP
 
 
@@ -965,3 +996,30 @@ async def test_a_proxy_that_cannot_be_reached_says_so() -> None:
         with pytest.raises(ConnectError, match="the proxy can't be reached") as caught:
             await fetch(transport, "http://site.test/")
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("end", [Exchange.close, Exchange.reset])
+async def test_bodies_come_whole_through_tls_or_are_truncated(
+    tls: ssl.SSLContext, end: Callable[[Exchange], None]
+) -> None:
+    page = bytes(range(256)) * 4_000
+
+    async def reply(exchange: Exchange) -> None:
+        path = exchange.line.split(" ")[1]
+        if path == "/sized":
+            await exchange.send(sized(page))
+        elif path == "/chunked":
+            await exchange.send(chunked(page, page) + b"0\r\n\r\n")
+        else:
+            await exchange.send(OK + b"Content-Length: 1024000\r\n\r\n" + page[:-1])
+            end(exchange)
+
+    settings = Settings(verify_tls=False)
+    async with serve(reply, tls=tls) as server, make_transport(settings) as transport:
+        assert (await fetch(transport, server.url("/sized"))).body == page
+        assert (await fetch(transport, server.url("/chunked"))).body == page + page
+        assert server.connections == 1
+        with pytest.raises(BodyTruncated):
+            await fetch(transport, server.url("/cut"))
+        assert (await fetch(transport, server.url("/sized"))).body == page
+        assert server.connections == 2

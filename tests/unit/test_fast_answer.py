@@ -52,6 +52,8 @@ def test_whatever_comes_it_is_an_answer_or_an_error(text: bytes, is_bodiless: bo
         except (Malformed, Unasked):
             continue
         assert answers.stage in Stage
+        for name, value in answers.headers.items() if answers.stage else ():
+            assert set(name + value).isdisjoint("\r\n\0")
 
 
 def test_one_answer_follows_the_other() -> None:
@@ -150,6 +152,15 @@ def test_no_other_answer_does(text: bytes) -> None:
 def test_what_can_be_read_in_two_ways_or_is_too_much_is_refused(text: bytes) -> None:
     with pytest.raises(Malformed):
         fed(text)
+
+
+def test_a_fault_of_ours_is_not_told_of_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Answers, piece: bytes) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Answers, "on_body", broken)
+    with pytest.raises(ZeroDivisionError):
+        fed(HELLO)
 
 
 def test_the_bounds_hold_over_many_pieces() -> None:

@@ -7,7 +7,8 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from scrapekit.transport.fast.line import Late, Line, Times
+from scrapekit.transport.fast.line import Late, Line
+from scrapekit.transport.fast.times import Times
 
 START = 1_000.0
 TIMES = Times(first_byte_s=3.0, header_s=45.0, silence_s=30.0, idle_s=15.0)

@@ -106,6 +106,13 @@ def test_tls_inside_of_tls_is_refused_with_what_to_do() -> None:
         sent("https://a.test/", proxy="https://p.test")
 
 
+def test_a_route_shows_no_credentials() -> None:
+    route = Routes(default_fields(PLAIN)).find("http://a.test", "http://me:secret@p.test")
+    assert "p.test" in repr(route)
+    assert "secret" not in repr(route)
+    assert "bWU6" not in repr(route)
+
+
 def test_routes_are_made_once_and_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("scrapekit.transport.fast.route._MAX_ROUTES", 2)
     routes = Routes(default_fields(PLAIN))

@@ -117,10 +117,12 @@ class Answers:
         if is_bloated(self.received, self._size):
             raise Malformed("there is far more framing than body")
 
-    def _meaning(self, error: HttpParserError) -> Malformed | Unasked:
+    def _meaning(self, error: HttpParserError) -> BaseException:
+        cause = error.__context__ if isinstance(error, HttpParserCallbackError) else error
+        if not isinstance(cause, (Malformed, Unasked, HttpParserError)):
+            return cause or error  # a fault of ours is none of the server's
         if self.stage == COMPLETE:
             return Unasked()
-        cause = error.__context__ if isinstance(error, HttpParserCallbackError) else error
         where = "the body breaks the framing of HTTP: " if self.stage == BODY else ""
         return Malformed(f"{where}{cause}")
 

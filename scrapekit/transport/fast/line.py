@@ -9,14 +9,15 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Final, NamedTuple, cast
+from typing import Final, cast
 
 from scrapekit.errors import BodyTruncated
 from scrapekit.transport.fast.answer import BODY, COMPLETE, HEAD, Answers, Malformed, Unasked
+from scrapekit.transport.fast.times import Times, due
 from scrapekit.transport.wording import Phase
 
-# What may lie unread in one connection before its server has to wait.
-_UNREAD_BYTES: Final = 131_072
+# What may lie unread in one connection before its server has to wait. One read more may come.
+_UNREAD_BYTES: Final = 65_536
 # Smaller requests go out in one go: their deadlines needn't wait for them.
 _UPLOAD_BYTES: Final = 65_536
 
@@ -31,20 +32,6 @@ class Late(Exception):
 
 class HungUp(Exception):
     """The connection ended instead of bringing an answer."""
-
-
-class Times(NamedTuple):
-    """What a connection waits for how long, in seconds; `first_byte_s` None: as `silence_s`."""
-
-    first_byte_s: float | None
-    header_s: float
-    silence_s: float
-    idle_s: float
-
-    @property
-    def shortest_s(self) -> float:
-        """Nothing is due earlier than that."""
-        return min(self.first_byte_s or self.silence_s, self.header_s, self.silence_s, self.idle_s)
 
 
 class Line(asyncio.BufferedProtocol):
@@ -110,8 +97,10 @@ class Line(asyncio.BufferedProtocol):
     # What the transport of a fetch calls.
 
     def ask(self, data: bytes, *, is_bodiless: bool) -> None:
-        """Send a request. Doesn't wait: an answer may come before its end."""
+        """Send a request. Doesn't wait: an answer may come before its end. Raises HungUp."""
         self.answer.begin(is_bodiless=is_bodiless)
+        if self.transport.is_closing():
+            raise HungUp("the connection ended before the request")
         self._asked_at = self._heard_at = self._loop.time()
         self.transport.write(data)
         size = len(data)
@@ -134,7 +123,7 @@ class Line(asyncio.BufferedProtocol):
         if self._error is not None and answer.stage != COMPLETE:
             raise self._error
         data = answer.take()
-        if self._is_paused:
+        if self._is_paused and not self.transport.is_closing():
             self._is_paused = False
             self._heard_at = self._loop.time()
             self.transport.resume_reading()
@@ -245,31 +234,23 @@ class Line(asyncio.BufferedProtocol):
         timer = self._timer
         if timer is not None and timer.when() <= self._heard_at + self._shortest_s:
             return
-        due = self._due()[0]
+        when = self._due()[0]
         if timer is not None:
-            if timer.when() <= due:
+            if timer.when() <= when:
                 return
             timer.cancel()
-        self._timer = self._loop.call_at(due, self._ring)
+        self._timer = self._loop.call_at(when, self._ring)
 
     def _due(self) -> tuple[float, Phase]:
-        """What is waited for, and until when."""
-        times, stage = self._times, self.answer.stage
-        if stage == COMPLETE:
-            return self._heard_at + times.idle_s, "read"
-        silence: tuple[float, Phase] = (self._heard_at + times.silence_s, "read")
-        if stage == BODY:
-            return silence
-        if not self.answer.received and times.first_byte_s is not None:
-            silence = (self._heard_at + times.first_byte_s, "first-byte")
-        return min(silence, (self._asked_at + times.header_s, "header"))
+        answer = self.answer
+        return due(self._times, answer.stage, answer.received, self._asked_at, self._heard_at)
 
     def _ring(self) -> None:
         self._timer = None
-        due, phase = self._due()
+        when, phase = self._due()
         if self._is_paused:
             return  # it waits for us
-        if self._loop.time() >= due and not self._has_sent_more():
+        if self._loop.time() >= when and not self._has_sent_more():
             self.cut(Late(phase))
         else:
             self._watch()

@@ -35,6 +35,9 @@ class Route(NamedTuple):
     usual_fields: bytes
     """The same as bytes: the whole rest of a plain GET."""
 
+    def __repr__(self) -> str:
+        return f"<Route {self.site} {f'by {self.proxy}' if self.proxy else 'direct'}>"
+
     @property
     def secured(self) -> Peer | None:
         """With whom TLS is spoken."""

@@ -19,11 +19,12 @@ from scrapekit.transport.decoding import check_codings
 from scrapekit.transport.dialling import guarded, refusing
 from scrapekit.transport.fast.answer import COMPLETE, Malformed
 from scrapekit.transport.fast.dialler import Dialler
-from scrapekit.transport.fast.line import HungUp, Late, Line, Times
+from scrapekit.transport.fast.line import HungUp, Late, Line
 from scrapekit.transport.fast.names import Names
 from scrapekit.transport.fast.pool import Key, Pool
 from scrapekit.transport.fast.request import encode
 from scrapekit.transport.fast.route import Route, Routes
+from scrapekit.transport.fast.times import Times
 from scrapekit.transport.fields import default_fields
 from scrapekit.transport.pace import Pace
 from scrapekit.transport.wording import late, proxy_refuses, reason_of
@@ -34,7 +35,8 @@ if TYPE_CHECKING:
     from scrapekit.budget import Account
     from scrapekit.transport.dialling import SocketFactory
 
-_BUFFER_BYTES: Final = 262_144
+# Read in one go, and parsed before the loop goes on.
+_BUFFER_BYTES: Final = 131_072
 _IDLE_S: Final = 15.0
 # A broad crawl leaves an open connection behind at every origin.
 _MIN_IDLE: Final = 100
