@@ -6,7 +6,7 @@ import asyncio
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, Final
 
@@ -41,6 +41,7 @@ from scrapekit.failure import During, Failure, contained, failure
 from scrapekit.feeding import Feed
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Hop, Lease
+from scrapekit.frontier.damage import sound
 from scrapekit.guard import Scope
 from scrapekit.jobs.recrawl import Recrawl
 from scrapekit.jobs.since import Since, Unchanged
@@ -544,7 +545,8 @@ class Engine:
         if self._robots.unknown(origin, now, reach) and (
             kept := self._frontier.recall(_ORIGIN, origin)
         ):
-            self.restore_origins([msgspec.json.decode(kept, type=OriginState)])
+            with self._sound("a note on a site"):
+                self.restore_origins([msgspec.json.decode(kept, type=OriginState)])
         return self._robots.unknown(origin, now, reach)
 
     def _keep_origin(self, state: OriginState) -> None:
@@ -563,10 +565,14 @@ class Engine:
                 kept = msgspec.json.encode(cookies).decode() if cookies else None
                 self._frontier.remember(_COOKIES, name, kept)
 
+    def _sound(self, what: str) -> AbstractContextManager[None]:
+        return sound(getattr(self._frontier, "path", ""), what)
+
     def _restore_cookies(self) -> None:
         kept = self._frontier.recall_all(_COOKIES)
         if kept:
-            self.cookies.restore_notes({n: msgspec.json.decode(t) for n, t in kept.items()})
+            with self._sound("a note on cookies"):
+                self.cookies.restore_notes({n: msgspec.json.decode(t) for n, t in kept.items()})
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""

@@ -14,6 +14,7 @@ from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock
 from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Frontier
+from scrapekit.frontier.damage import sound
 from scrapekit.guard import Scope
 from scrapekit.messages import Request
 from scrapekit.scheduler import Scheduler
@@ -68,7 +69,8 @@ class Feed:
 
         Raises what start() raises, UnknownCallback and JobError.
         """
-        self._restore()
+        with sound(getattr(self._frontier, "path", ""), "a note on what it started with"):
+            self._restore()
         await self._scheduler.resume()
         async with aclosing(starts(self._spider, self._run_blocking)) as requests:
             async for request in requests:

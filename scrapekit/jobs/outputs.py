@@ -16,6 +16,7 @@ from scrapekit.cutting import seen_through
 from scrapekit.errors import ItemError, JobError, OutputError
 from scrapekit.exports import Export, Mode, Place, Projection
 from scrapekit.exports.projection import Items
+from scrapekit.frontier.damage import sound
 from scrapekit.jobs.job import Job
 
 OUTPUT: Final = "output"
@@ -154,7 +155,8 @@ class JobExport:
 
     def _kept(self) -> Place | None:
         note = self._job.recall(OUTPUT, self._name)
-        return msgspec.json.decode(note, type=Place) if note else None
+        with sound(self._job.path, "a note on its outputs"):
+            return msgspec.json.decode(note, type=Place) if note else None
 
     def _note(self, place: Place) -> None:
         self._job.remember(OUTPUT, self._name, _encode(place))
