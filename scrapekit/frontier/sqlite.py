@@ -75,7 +75,7 @@ class SqliteFrontier:
         """Who writes on what was committed; to be set before it is opened."""
         self.counts: Counter[str] = Counter()
         self.folder: Folder | None = None
-        self._durability = durability
+        self.durability = durability
         self._max_window = window
         self._generation = generation
         self._now = now
@@ -236,7 +236,7 @@ class SqliteFrontier:
         self.folder = folders.lock(self.path, create=True)
         (self.path / folders.NEXT).unlink(missing_ok=True)
         # Kept at once: if opening is cancelled, closing finds it.
-        store = self._store = Store(self.folder.database, self._durability)
+        store = self._store = Store(self.folder.database, self.durability)
         kept = store.notes(JOB)
         with sound(self.path, "what it counted"):
             self.counts.update({name: int(kept.get(name, 0)) for name in COUNTS})

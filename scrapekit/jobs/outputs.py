@@ -146,6 +146,7 @@ class JobExport:
                 self._spec, mode=self._mode, mark=self._job.mark, safe=self._safe
             )
             assert made is not None
+            made.durable = self._job.durability == "power"
             self._made = made
         return self._made
 
