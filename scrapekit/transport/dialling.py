@@ -7,6 +7,7 @@ A socket is made for every connection, whatever the URL says.
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -72,11 +73,19 @@ class Resolver(AbstractResolver):
         self._inner = inner or aiohttp.DefaultResolver()
         self._owns_inner = inner is None
         self._public: set[int] = set()
+        self.under_way: Counter[str] = Counter()
+        """The names that are being resolved, and how often."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        answers = await self._inner.resolve(host, port, family)
+        self.under_way[host] += 1
+        try:
+            answers = await self._inner.resolve(host, port, family)
+        finally:
+            self.under_way[host] -= 1
+            if not self.under_way[host]:
+                del self.under_way[host]
         if asking.get().proxied:
             return answers
         public = [answer for answer in answers if judge(answer["host"]).space == Space.PUBLIC]

@@ -53,16 +53,22 @@ class _Failure(NamedTuple):
     url: str
     settings: Settings
     proxied: bool
+    unresolved: bool
 
 
 _Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
 
 
 def translate(
-    error: BaseException, url: str, settings: Settings, *, proxied: bool = False
+    error: BaseException,
+    url: str,
+    settings: Settings,
+    *,
+    proxied: bool = False,
+    unresolved: bool = False,
 ) -> SiteError | Refused | OutOfFiles:
     """Our error for one of aiohttp's; to be raised `from` it. `proxied`: by a proxy, which is
-    what can't be reached then.
+    what can't be reached then; `unresolved`: its name is still being looked up.
     """
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
@@ -70,7 +76,7 @@ def translate(
     if getattr(refused or error, "errno", None) in (errno.EMFILE, errno.ENFILE):
         advice = "raise the limit (ulimit -n) or lower the setting concurrency"
         return OutOfFiles(f"too many open files: {advice}", url=url)
-    failure = _Failure(error, url, settings, proxied)
+    failure = _Failure(error, url, settings, proxied, unresolved)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 
 
@@ -102,7 +108,10 @@ def _connect_timeout(failure: _Failure) -> SiteError:
         message = f"no connection by the proxy within {after_s:g} s"
         return ProxyError(message, url=failure.url)
     message = f"no connection to {urls.host(failure.url)} within {after_s:g} s"
-    return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s)
+    stage = "name" if failure.unresolved else ""
+    if stage:
+        message = f"{message}: its name didn't resolve"
+    return FetchTimeout(message, url=failure.url, phase="connect", after_s=after_s, stage=stage)
 
 
 def _first_byte_timeout(failure: _Failure) -> SiteError:
