@@ -131,7 +131,7 @@ class Crawl:
 
         It can be stored as JSON, and given to another crawl: `crawl(..., cookies=run.cookies)`.
         """
-        return self._engine.cookies.state() if self._engine else {}
+        return self._engine.learned.cookies.state() if self._engine else {}
 
     def stop(self, reason: StopReason = "stopped") -> None:
         """Fetch nothing more, finish what is in flight within `drain_s`. Doesn't wait.
@@ -490,7 +490,7 @@ def prepare(
             shared_limits=shared_limits,
             since=earlier,
         )
-        engine.cookies.restore(kept_cookies)
+        engine.learned.cookies.restore(kept_cookies)
         return engine
 
     return Crawl(

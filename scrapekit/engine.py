@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import anyio
-import msgspec
 
 from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
@@ -20,7 +19,6 @@ from scrapekit.begun import Errand
 from scrapekit.budget import Account, ByteBudget
 from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock, Timer
-from scrapekit.cookies.jars import Jars
 from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errands import Errands
@@ -48,6 +46,7 @@ from scrapekit.lanes import Lanes
 from scrapekit.lanes.given import make_executor
 from scrapekit.lanes.processes import ProcessLane
 from scrapekit.lanes.stalls import StallWatch
+from scrapekit.learned import Learned
 from scrapekit.limits import LimitsTable
 from scrapekit.messages import Request, Response
 from scrapekit.outcomes import Outcomes
@@ -60,17 +59,11 @@ from scrapekit.scheduler import Scheduler
 from scrapekit.settings import Settings
 from scrapekit.sitemapfeed import SitemapFeed, each_callback, most_ahead
 from scrapekit.spider import Spider, SpiderRef, lifespan_of, process_callbacks
-from scrapekit.standing import OriginState, SharedLimits
+from scrapekit.standing import SharedLimits
 from scrapekit.starts import check as check_starts
 from scrapekit.stats import MAX_KINDS
 from scrapekit.transport.base import Transport
 from scrapekit.traps import Traps
-
-_ORIGIN: Final = "origin"
-"""Its notes on what an origin's robots.txt says."""
-
-_COOKIES: Final = "cookies of a site"
-"""Its notes on what sites have set."""
 
 _PATIENCE_S: Final = 1.0
 """How long the end of a crawl waits for user code that was cut short."""
@@ -133,7 +126,7 @@ class Engine:
             grow=self._grow,
             backlog=max(64, 2 * settings.concurrency),
             max_pages=settings.max_pages,
-            unknown=self._unknown if settings.obey_robots else None,
+            unknown=self._is_unknown if settings.obey_robots else None,
         )
         self._traps = Traps(settings, clock.now) if settings.traps else None
         self._retries = Retries(settings, clock, self._tell)
@@ -149,6 +142,9 @@ class Engine:
             traps=self._traps,
             lag_s=lambda: self._stalls.lag_s() if self._stalls else 0.0,
             conditions=self._recrawl.conditions,
+        )
+        self.learned = Learned(
+            frontier, self._politeness, self._robots, self._fetcher.cookies, clock
         )
         self._lanes = Lanes(
             threads=settings.threads,
@@ -167,7 +163,7 @@ class Engine:
             clock,
             self._tell,
             self._lanes.run_blocking,
-            self._keep_origin,
+            self.learned.keep_origin,
         )
         self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
         ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
@@ -238,7 +234,7 @@ class Engine:
             if not self._sitemaps.takes(request):
                 self._recrawl.complete(outcome, response, results, kept)
             async with self._visiting.held_off():
-                self._keep_cookies()
+                self.learned.keep_cookies()
                 outcome.requests = self._not_landed(outcome)
                 new = await self._scheduler.commit(outcome, is_page=is_page)
                 self._tell.done(outcome, new)
@@ -337,26 +333,6 @@ class Engine:
     def origin_limits(self) -> list[OriginLimit]:
         """How the limits of the origins ended up, those asked most often first."""
         return self._politeness.report(MAX_KINDS)
-
-    def origin_states(self) -> list[OriginState]:
-        """What is worth knowing of the origins in a later crawl, as plain values."""
-        states = {state.origin: state for state in self._politeness.states(self._clock.now())}
-        for origin, text, read_at in self._robots.known():
-            state = states.get(origin) or OriginState(origin=origin)
-            states[origin] = msgspec.structs.replace(state, robots=text, robots_at=read_at)
-        return list(states.values())
-
-    def restore_origins(self, states: Iterable[OriginState]) -> None:
-        """Take back what `origin_states` gave; before the crawl has begun."""
-        for state in states:
-            self._politeness.restore(state)
-            if state.robots is not None:
-                self._robots.learn(state.origin, state.robots, state.robots_at)
-
-    @property
-    def cookies(self) -> Jars:
-        """What sites have set so far, by session."""
-        return self._fetcher.cookies
 
     def _close(self, reason: StopReason) -> None:
         self.reason = self.reason or reason
@@ -472,7 +448,7 @@ class Engine:
         )
 
     async def _feed_starts(self) -> None:
-        self._restore_cookies()
+        self.learned.restore_cookies()
         await self._feed.resume()
         if self._sitemaps.roots:
             self._feed_by(self._feed.run_sitemaps)
@@ -584,35 +560,13 @@ class Engine:
             self._traps.came(response.url, response.body)
         return is_page
 
-    def _unknown(self, origin: str, reach: int) -> bool:
-        """Whether an origin's robots.txt has to be asked for, by this process or an earlier one."""
-        now = self._clock.now()
-        if self._robots.unknown(origin, now, reach) and (
-            kept := self._frontier.recall(_ORIGIN, origin)
-        ):
-            self.restore_origins([msgspec.json.decode(kept, type=OriginState)])
-        return self._robots.unknown(origin, now, reach)
-
-    def _keep_origin(self, state: OriginState) -> None:
-        if self._frontier.keeps:
-            self._frontier.remember(_ORIGIN, state.origin, msgspec.json.encode(state).decode())
+    def _is_unknown(self, origin: str, reach: int) -> bool:
+        return self.learned.is_unknown(origin, reach)
 
     async def _leave(self, lease: Lease) -> None:
         """Put back a page that came after the last item: a later run of the job has it."""
         lease.tries -= 1
         await self._scheduler.postpone(lease, self._clock.now())
-
-    def _keep_cookies(self) -> None:
-        """What sites have set belongs to the next commit."""
-        if self._frontier.keeps and self.cookies.changed:
-            for name, cookies in self.cookies.take_changes():
-                kept = msgspec.json.encode(cookies).decode() if cookies else None
-                self._frontier.remember(_COOKIES, name, kept)
-
-    def _restore_cookies(self) -> None:
-        kept = self._frontier.recall_all(_COOKIES)
-        if kept:
-            self.cookies.restore_notes({n: msgspec.json.decode(t) for n, t in kept.items()})
 
     def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
         """When to fetch the page again, if that is what its failure calls for."""

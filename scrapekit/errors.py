@@ -240,11 +240,15 @@ class FetchTimeout(SiteError):
     """The fetch took too long.
 
     `phase` is "connect", "first-byte", "header", "read" (a silence), "rate" (too slow on the whole)
-    or "total"; `after_s` the limit, for "rate" the time waited.
+    or "total"; `after_s` the limit, for "rate" the time waited. `stage` is "name" if that was what
+    took so long.
     """
 
-    def __init__(self, message: str, *, url: str, phase: str, after_s: float) -> None:
+    def __init__(
+        self, message: str, *, url: str, phase: str, after_s: float, stage: str = ""
+    ) -> None:
         super().__init__(message, url=url)
+        self.stage = stage
         self.phase = phase
         self.after_s = after_s
 

@@ -14,6 +14,7 @@ from scrapekit.callbacks import Callbacks
 from scrapekit.clock import Clock
 from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Frontier
+from scrapekit.frontier.damage import sound
 from scrapekit.guard import Scope
 from scrapekit.messages import Request
 from scrapekit.scheduler import Scheduler
@@ -67,7 +68,8 @@ class Feed:
 
     async def resume(self) -> None:
         """Take up what earlier processes left; before all else. Raises JobError."""
-        self._restore()
+        with sound(getattr(self._frontier, "path", ""), "a note on what it started with"):
+            self._restore()
         self._frontier.leave_out(deepest=self._max_depth, allows=self._scope.allows)
         await self._scheduler.resume()
         for reason, count in self._frontier.left_out.items():

@@ -29,7 +29,7 @@ _LONGEST_NEEDLE: Final = 100
 """From there on `str.find` takes time that doesn't grow with what is looked for."""
 
 _SIZE_OF_RULE: Final = 100
-_SIZE_OF_KEY: Final = 170
+_SIZE_OF_KEY: Final = 140
 """Bytes, as measured."""
 
 _ESCAPE: Final = re.compile(rb"%([0-9A-Fa-f]{2})")
@@ -55,7 +55,7 @@ class PathRules:
             for spelling in _spellings(pattern, allows):
                 self._add(spelling, allows)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes})
-        self._filed: dict[str, list[str]] = {}
+        self._filed: dict[str, str | list[str]] = {}
         if len(self._wild) > _FEW:
             self._file()
         self._keys = sorted({(key[0], len(key) - 1) for key in self._filed})
@@ -107,7 +107,14 @@ class PathRules:
         common = Counter(chain.from_iterable(keys.values()))
         for pattern, its in keys.items():
             rarest = min(its, key=common.__getitem__)
-            self._filed.setdefault(rarest, []).append(pattern)
+            others = self._filed.get(rarest)
+            if others is None:
+                # Most are alone, and a list would take as much again.
+                self._filed[rarest] = pattern
+            elif isinstance(others, str):
+                self._filed[rarest] = [others, pattern]
+            else:
+                others.append(pattern)
 
     def _best_wild(self, path: str, best: int) -> int:
         """The rank of the first rule with wildcards that matches, of those above `best`."""
@@ -131,10 +138,13 @@ class PathRules:
     def _candidates(self, path: str) -> Iterable[str]:
         if not self._filed:
             return self._wild
-        keys = self._keys_in(path)
-        if sum(len(self._filed[key]) for key in keys) * _PER_RULE > _MOST_WORK:
-            raise TooManyRules
-        return [pattern for key in keys for pattern in self._filed[key]]
+        found: list[str] = []
+        for key in self._keys_in(path):
+            patterns = self._filed[key]
+            found += (patterns,) if isinstance(patterns, str) else patterns
+            if len(found) * _PER_RULE > _MOST_WORK:
+                raise TooManyRules
+        return found
 
     def _keys_in(self, path: str) -> set[str]:
         found: set[str] = set()
@@ -193,9 +203,6 @@ def _spellings(pattern: str, allows: bool) -> Iterator[str]:
     spelt = _spelt_pattern(pattern)
     if spelt:
         yield spelt
-    if "$" in pattern:
-        # Some mean the sign itself.
-        yield _spelt_pattern(pattern.replace("$", "%24"))
     if allows and spelt.endswith("/" + _INDEX):
         yield spelt.removesuffix(_INDEX) + "$"
 

@@ -85,7 +85,9 @@ def wished_delay_s(error: Exception, now: float) -> float | None:
 
 def overload_sign(error: Exception) -> str | None:
     """How an error is called that may come of a site being asked for too much; None for others."""
-    if isinstance(error, ProxyError) or (isinstance(error, ConnectError) and error.stage):
+    if isinstance(error, ProxyError) or (
+        isinstance(error, (ConnectError, FetchTimeout)) and error.stage
+    ):
         # It says nothing of the site behind, or of what it can bear.
         return None
     if isinstance(error, FetchTimeout):

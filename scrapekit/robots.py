@@ -21,9 +21,9 @@ SLOW: Final = 16_384
 """Characters. Larger ones take longer to parse than the event loop can spare, up to 0.5 s."""
 _LARGE: Final = 65_536
 """Bytes of memory."""
-_MOST_BYTES: Final = 96 << 20
-_MOST_BYTES_OF_LARGE: Final = 32 << 20
-"""What is known at a time may take so much memory: of sites with thirty rules, 12,000. Those that
+_MOST_BYTES: Final = 80 << 20
+_MOST_BYTES_OF_LARGE: Final = 48 << 20
+"""What is known at a time may take so much memory: of sites with thirty rules, 10,000. Those that
 weren't asked about for longest are forgotten, and asked for again. Large ones, of which a hostile
 site has as many as subdomains, make room for one another only.
 """

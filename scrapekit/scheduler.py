@@ -23,8 +23,9 @@ from scrapekit.addresses import Space
 from scrapekit.begun import Begun, Errand
 from scrapekit.clock import Clock, Timer
 from scrapekit.frontier.base import Frontier, Head, Hop, Lease, Outcome
+from scrapekit.frontier.damage import sound
 from scrapekit.limits import Rate
-from scrapekit.messages import Request
+from scrapekit.messages import ANYWHERE, Request
 from scrapekit.politeness import Politeness
 
 _LATER_S: Final = 60.0
@@ -107,18 +108,8 @@ class Scheduler:
 
         Gives the loop turns: there may be a great many origins.
         """
-        now = self._clock.now()
-        for origin, until in self._frontier.recall_all(HOLD).items():
-            if float(until) > now:
-                self._politeness.hold(origin, float(until))
-            else:
-                self._frontier.remember(HOLD, origin, None)
-        kept = self._frontier.recall_all(REACH).items()
-        self._reaches |= {origin: int(reach) for origin, reach in kept}
-        notes = self._frontier.recall_all(PROXIES).items()
-        self._proxies |= {
-            origin: msgspec.json.decode(note, type=list[str]) for origin, note in notes
-        }
+        with sound(getattr(self._frontier, "path", ""), "a note on a site"):
+            self._recall()
         origins = self._frontier.origins()
         while not self.closed and (some := tuple(islice(origins, _ORIGINS))):
             self._book(some)
@@ -126,6 +117,21 @@ class Scheduler:
         if self._frontier.pending:
             # All of it may wait for a date: then somebody has to wait for that.
             self._grow(1)
+
+    def _recall(self) -> None:
+        now = self._clock.now()
+        for origin, until in self._frontier.recall_all(HOLD).items():
+            if float(until) > now:
+                self._politeness.hold(origin, float(until))
+            else:
+                self._frontier.remember(HOLD, origin, None)
+        kept = self._frontier.recall_all(REACH).items()
+        # No more than there is: it would never be found that a robots.txt was asked for so far.
+        self._reaches |= {origin: min(int(reach), ANYWHERE) for origin, reach in kept}
+        notes = self._frontier.recall_all(PROXIES).items()
+        self._proxies |= {
+            origin: msgspec.json.decode(note, type=list[str]) for origin, note in notes
+        }
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         """File requests; returns those that are new."""

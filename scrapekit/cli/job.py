@@ -86,7 +86,10 @@ def _run(state: State) -> str:
 
 
 def _date(at: float) -> str:
-    return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    try:
+        return datetime.fromtimestamp(at).astimezone().isoformat(" ", "seconds")
+    except (OverflowError, ValueError, OSError):
+        return "an unknown date"
 
 
 def _told(request: Lost) -> str:

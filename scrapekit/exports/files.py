@@ -113,6 +113,10 @@ class OutputFile:
         """Cut a regular file off at `size` bytes."""
         os.ftruncate(self._fd, size)
 
+    def sync(self) -> None:
+        """Wait until what was written is on the disk."""
+        os.fsync(self._fd)
+
     def look_for(self, path: str) -> None:
         """Raise FileNotFoundError if the file isn't at `path` any more: it would be written in
         vain.
@@ -127,6 +131,15 @@ class OutputFile:
         """Let go of what `interrupt` needs, when it is closed and nobody will call that again."""
         os.close(self._stop_reader)
         os.close(self._stop_writer)
+
+
+def sync_folder(path: str | Path) -> None:
+    """Wait until it is on the disk that there is a file of that name."""
+    folder = os.open(Path(path).parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
 
 
 def look_for(fd: int, path: str) -> None:

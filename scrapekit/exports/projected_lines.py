@@ -9,7 +9,7 @@ import msgspec
 
 from scrapekit.errors import ItemError
 from scrapekit.exports.base import Format, take_up
-from scrapekit.exports.files import Mode, OutputFile, check
+from scrapekit.exports.files import Mode, OutputFile, check, sync_folder
 from scrapekit.exports.jsonl import JsonLines
 from scrapekit.exports.projection import (
     TAIL_BYTES,
@@ -37,6 +37,7 @@ class LinesProjection:
         self.place = Place(format=make(safe).name, safe=safe)
         self.problems: list[ItemError] = []
         self.hurried = False
+        self.durable = False
         self._make = make
         self._safe = safe
         self._format = make(safe)
@@ -99,11 +100,16 @@ class LinesProjection:
             self._file.cut(base)
             self._start_over(base)
             self._catch_up(read, rebuild=rebuild)
+        if self.durable:
+            self._file.sync()
+            sync_folder(self.path)
 
     def follow(self, pages: Sequence[Items]) -> None:
         assert self._file is not None
         data = self._encode(pages)
         self._file.write(data)
+        if self.durable:
+            self._file.sync()
         self._file.look_for(self.path)
         self._move(pages, data)
 

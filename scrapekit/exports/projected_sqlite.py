@@ -21,6 +21,7 @@ class SqliteProjection:
         self.place = Place(format="sqlite")
         self.problems: list[ItemError] = []
         self.hurried = False
+        self.durable = False
         self._mode = mode
         self._mark = mark
         self._file: SqliteFile | None = None
@@ -63,7 +64,7 @@ class SqliteProjection:
             remove(self.path)
         elif known is not None and known[0] != self._mark and not self._may_mark(known[0]):
             raise edited(self.path, "it is another database")
-        self._file = SqliteFile(self.path, "append")
+        self._file = SqliteFile(self.path, "append", durable=self.durable)
         self._file.adopt(self._mark)
         page = self._file.page
         count = self._count_to(page, read)

@@ -12,7 +12,7 @@ import xxhash
 
 from scrapekit.errors import ItemError
 from scrapekit.exports.base import Format
-from scrapekit.exports.files import Mode, check
+from scrapekit.exports.files import Mode, check, sync_folder
 from scrapekit.exports.projection import (
     Items,
     Place,
@@ -33,6 +33,7 @@ class WholeProjection:
         self.place = Place(format=make().name)
         self.problems: list[ItemError] = []
         self.hurried = False
+        self.durable = False
         self._make = make
         self._mode = mode
 
@@ -64,9 +65,14 @@ class WholeProjection:
         try:
             with scratch.open("wb") as file:
                 count = sum(self._written(read, file.write))
+                if self.durable and not self.hurried:
+                    file.flush()
+                    os.fsync(file.fileno())
             if self.hurried:
                 return
             scratch.replace(target)
+            if self.durable:
+                sync_folder(target)
         finally:
             scratch.unlink(missing_ok=True)
         position = size_of(self.path)

@@ -67,6 +67,8 @@ class Projection(Protocol):
 
     path: str
     place: Place
+    durable: bool
+    """Whether it has to be on the disk before its place is kept; to be set before it is opened."""
     hurried: bool
     """Whether nobody wants to wait for `finish` any more; for any thread to set."""
     problems: list[ItemError]

@@ -42,26 +42,27 @@ class SqliteFile:
     Raises OSError if it can't be opened or written, OutputError for what is no table of items.
     """
 
-    def __init__(self, path: str, mode: Mode) -> None:
+    def __init__(self, path: str, mode: Mode, *, durable: bool = False) -> None:
         self.path = path
         self.size = 0
         # Held until the database is closed: closing it earlier would take SQLite's own locks away.
         self._lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             claim(self._lock, path, mode)
-            self._open()
+            self._open("EXTRA" if durable else "OFF")
         except BaseException:
             os.close(self._lock)
             raise
 
-    def _open(self) -> None:
+    def _open(self, synchronous: str) -> None:
         try:
             self._database = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, timeout=10
             )
             try:
-                # Of a killed process it keeps all; after a power cut a job makes the file anew.
-                self._database.execute("PRAGMA synchronous = OFF")
+                # Of a killed process it keeps all; after a power cut a job makes the file anew, or
+                # finds it as it was after one of the last transactions.
+                self._database.execute(f"PRAGMA synchronous = {synchronous}")
                 self._database.execute("BEGIN IMMEDIATE")
                 self._database.execute("CREATE TABLE IF NOT EXISTS items (id INTEGER PRIMARY KEY)")
                 self._columns = self._read_columns()

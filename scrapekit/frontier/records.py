@@ -102,6 +102,7 @@ def record(request: Request) -> Record:
 
 def request(kept: Record) -> Request:
     """The request of a record."""
+    kept.r = min(kept.r, ANYWHERE)
     if kept == Record(kept.u, kept.c, kept.d, r=kept.r):
         return Request.link(kept.u, kept.c, kept.d, reach=kept.r)
     return Request(

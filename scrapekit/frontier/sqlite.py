@@ -24,6 +24,7 @@ from scrapekit.frontier import folder as folders
 from scrapekit.frontier import records
 from scrapekit.frontier.base import Head, Lease, Outcome
 from scrapekit.frontier.committer import Committer
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import Folder
 from scrapekit.frontier.group import Group
 from scrapekit.frontier.pages import PAGE, encode, identity
@@ -83,7 +84,7 @@ class SqliteFrontier:
         """Who writes on what was committed; to be set before it is opened."""
         self.counts: Counter[str] = Counter()
         self.folder: Folder | None = None
-        self._durability = durability
+        self.durability = durability
         self._max_window = window
         self._generation = generation
         self._now = now
@@ -286,9 +287,12 @@ class SqliteFrontier:
         self.folder = folders.lock(self.path, create=True)
         (self.path / folders.NEXT).unlink(missing_ok=True)
         # Kept at once: if opening is cancelled, closing finds it.
-        store = self._store = Store(self.folder.database, self._durability)
+        store = self._store = Store(self.folder.database, self.durability)
         kept = store.notes(JOB)
-        self.counts.update({name: int(kept.get(name, 0)) for name in COUNTS})
+        with sound(self.path, "what it counted"):
+            self.counts.update({name: int(kept.get(name, 0)) for name in COUNTS})
+        # Counted, because a crawl would wait for ever for what isn't there.
+        self.counts["pending"] = store.waiting()
         self._windows = Windows(
             store,
             size=self._max_window,

@@ -19,6 +19,7 @@ from typing import Any, Final, Literal, NamedTuple
 import msgspec
 
 from scrapekit.errors import JobError
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.group import Group
 from scrapekit.frontier.records import Record, request
 from scrapekit.frontier.window import Key, Waiting
@@ -217,7 +218,17 @@ class Store:
     def waits_for(self, callback: str) -> int:
         """How many pending requests name a callback. Reads all that is pending."""
         sql = "SELECT count(*) FROM pending WHERE request->>'c' = ?"
-        return int(self._ask(sql, (callback,)))
+        with sound(self.path.parent, "a request that waits"):
+            return int(self._ask(sql, (callback,)))
+
+    def waiting(self) -> int:
+        """How many requests are pending. Reads the indexes alone."""
+        return int(
+            self._ask(
+                "SELECT (SELECT count(*) FROM pending WHERE due = 0)"
+                " + (SELECT count(*) FROM pending WHERE due > 0)"
+            )
+        )
 
     def waiting_for(self, callback: str) -> list[int]:
         """The numbers of the pending requests that name a callback. Reads all that is pending."""
@@ -230,7 +241,8 @@ class Store:
             "SELECT max(coalesce((SELECT max(number) FROM pending), 0),"
             " coalesce((SELECT max(number) FROM failures), 0))"
         )
-        return int(self._ask(sql))
+        with sound(self.path.parent, "a request's number"):
+            return int(self._ask(sql))
 
     def last_page(self) -> int:
         """The highest number that was given to the items of a page; 0 if there are none."""
@@ -239,7 +251,9 @@ class Store:
     def pages(self, after: int, limit: int) -> list[Page]:
         """The items of pages, in the order of their commits."""
         sql = "SELECT page, count, lines FROM items WHERE page > ? ORDER BY page LIMIT ?"
-        return [Page(*row) for row in self.rows(sql, (after, limit))]
+        rows = self.rows(sql, (after, limit))
+        with sound(self.path.parent, "an item"):
+            return msgspec.convert(rows, list[Page])
 
     def notes(self, kind: str) -> dict[str, str]:
         """All notes of a kind, by name."""
@@ -306,13 +320,15 @@ class Store:
         text = self._ask(sql, values)
         if text is None:
             return []
-        return [
-            Waiting(row.rank, row.number, row.due, row.tries, request(row.request))
-            for row in _rows.decode(text)
-        ]
+        with sound(self.path.parent, "a request that waits"):
+            return [
+                Waiting(row.rank, row.number, row.due, row.tries, request(row.request))
+                for row in _rows.decode(text)
+            ]
 
     def _numbers(self, sql: str, values: Sequence[Any]) -> list[int]:
-        return _numbers.decode(self._ask(sql, values))
+        with sound(self.path.parent, "what was seen"):
+            return _numbers.decode(self._ask(sql, values))
 
     def _ask(self, sql: str, values: Any = ()) -> Any:
         rows = self.rows(sql, values)
@@ -404,7 +420,7 @@ def broken(path: Path, error: Exception) -> JobError:
         what = "the disk is full; make room, and run the same command again"
     elif isinstance(error, FileNotFoundError):
         what = f"its files are gone or were replaced ({what})"
-    elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+    elif code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB) or "malformed JSON" in what:
         what = f"its database is damaged ({what}); --fresh starts it anew"
     elif code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         what = f"{what}; see that the folder can be written"

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Final
 
 from scrapekit import urls
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.records import origin_key
 from scrapekit.frontier.store import Store
 from scrapekit.frontier.window import Waiting, Window
@@ -57,7 +58,11 @@ class Windows:
                 self._all_known = True
                 return
             after, url = found
-            origin = urls.origin(url)
+            with sound(self._store.path.parent, "a request that waits"):
+                origin = urls.origin(url)
+                if origin_key(origin) != after:
+                    # Whoever looked for it would find nothing, and wait for ever.
+                    raise ValueError("its URL is that of another site")
             if not is_allowed(origin, after):
                 continue
             # Before they are all known: without a window it would pass for an empty one.

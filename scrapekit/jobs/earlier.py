@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scrapekit.frontier import pages
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import DATABASE
 from scrapekit.frontier.pages import PAGE, Page
 from scrapekit.frontier.sqlite import JOB
@@ -59,17 +60,21 @@ class Earlier:
     def page(self, identity: str) -> Page | None:
         """What is known of a page, by what was asked for."""
         note = self.note(PAGE, identity)
-        return pages.decode(note) if note else None
+        with sound(self.path, "what it knows of a page"):
+            return pages.decode(note) if note else None
 
     def items(self, number: int) -> list[Item]:
         """The items of a page, by its number."""
         lines = self._ask("SELECT lines FROM items WHERE page = ?", number) if number else None
-        return decoded(lines) if lines else []
+        with sound(self.path, "an item"):
+            return decoded(lines) if lines else []
 
     def all_items(self) -> Iterator[tuple[int, list[Item]]]:
         """The number and the items of each page, in the order of their commits."""
         for number, lines in self._rows("SELECT page, lines FROM items ORDER BY page"):
-            yield number, decoded(lines)
+            with sound(self.path, "an item"):
+                items = decoded(lines)
+            yield number, items
 
     def urls(self, numbers: Collection[int]) -> dict[int, str]:
         """Where pages are, by their numbers. Reads what is known of all pages."""

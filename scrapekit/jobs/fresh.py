@@ -107,9 +107,10 @@ def _outputs(folder: Path) -> dict[str, str]:
     try:
         with reading(folder) as database:
             sql = "SELECT name, value FROM notes WHERE kind = ?"
-            return dict(database.execute(sql, (OUTPUT,)))
+            notes = dict(database.execute(sql, (OUTPUT,)))
     except JobError:
         return {}
+    return {name: discarded for name, note in notes.items() if (discarded := _to_discard(note))}
 
 
 def _make(database: Path, outputs: dict[str, str]) -> None:
@@ -117,7 +118,7 @@ def _make(database: Path, outputs: dict[str, str]) -> None:
     try:
         store.change(
             *(
-                ("INSERT INTO notes VALUES (?, ?, ?)", (OUTPUT, name, _to_discard(note)))
+                ("INSERT INTO notes VALUES (?, ?, ?)", (OUTPUT, name, note))
                 for name, note in outputs.items()
             )
         )
@@ -132,7 +133,13 @@ def _make(database: Path, outputs: dict[str, str]) -> None:
 
 
 def _to_discard(note: str) -> str:
-    place = msgspec.json.decode(note, type=Place)
+    """The note on a file whose content is to be thrown away; "" for one that is damaged: the file
+    counts as somebody else's then.
+    """
+    try:
+        place = msgspec.json.decode(note, type=Place)
+    except (msgspec.MsgspecError, UnicodeDecodeError, TypeError):
+        return ""
     fresh = Place(format=place.format, base=place.base, position=place.base, discard=True)
     return msgspec.json.encode(fresh).decode()
 

@@ -17,6 +17,7 @@ from scrapekit.clock import Clock
 from scrapekit.errors import JobError, UnknownCallback
 from scrapekit.exports.projection import Items
 from scrapekit.frontier.base import Outcome
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.sqlite import JOB, SqliteFrontier
 from scrapekit.jobs.code import code_of
 from scrapekit.messages import Request
@@ -82,7 +83,8 @@ class Job(SqliteFrontier):
 
     async def open(self) -> None:
         await super().open()
-        self._take_up()
+        with sound(self.path, "a note on its runs"):
+            self._take_up()
         self._opened = True
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:

@@ -17,6 +17,7 @@ from scrapekit.errors import ItemError, JobError, OutputError
 from scrapekit.exports import Export, Mode, Place, Projection
 from scrapekit.exports.projection import Items
 from scrapekit.failure import failure
+from scrapekit.frontier.damage import sound
 from scrapekit.jobs.job import Job
 
 OUTPUT: Final = "output"
@@ -151,6 +152,7 @@ class JobExport:
                 self._spec, mode=self._mode, mark=self._job.mark, safe=self._safe
             )
             assert made is not None
+            made.durable = self._job.durability == "power"
             self._made = made
         return self._made
 
@@ -160,7 +162,8 @@ class JobExport:
 
     def _kept(self) -> Place | None:
         note = self._job.recall(OUTPUT, self._name)
-        return msgspec.json.decode(note, type=Place) if note else None
+        with sound(self._job.path, "a note on its outputs"):
+            return msgspec.json.decode(note, type=Place) if note else None
 
     def _note(self, place: Place) -> None:
         self._job.remember(OUTPUT, self._name, _encode(place))

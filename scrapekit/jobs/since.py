@@ -19,6 +19,7 @@ from scrapekit.errors import BadStatus, JobError
 from scrapekit.failure import Failure
 from scrapekit.frontier import pages
 from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import is_job
 from scrapekit.frontier.pages import Page
 from scrapekit.frontier.records import Record
@@ -120,7 +121,7 @@ class Since:
         tag = pages.validator(response, "ETag") or known.e
         date = pages.validator(response, "Last-Modified") or known.l
         page = msgspec.structs.replace(known, e=tag, l=date)
-        return Unchanged(page, known.requests, self._earlier.items(known.p))
+        return Unchanged(page, self._requests(known), self._earlier.items(known.p))
 
     def mark(self, outcome: Outcome, kept: Unchanged | None) -> None:
         """Mark the items of an outcome, which is committed next; those of an unchanged page are
@@ -156,7 +157,7 @@ class Since:
             return []
         self._unknown.update(self._items.of_page(known.p))
         self.counts.unknown = len(self._unknown)
-        return known.requests if failed is not None else []
+        return self._requests(known) if failed is not None else []
 
     def gone(self) -> Iterator[tuple[Outcome, str]]:
         """The items that weren't met again, a page's at a time, and what to note with them as
@@ -182,14 +183,21 @@ class Since:
         own.open()
         try:
             self._items.take(own.recognised())
-            self._told = int(own.note(JOB, GONE) or -1)
+            with sound(own.path, "a note on its runs"):
+                self._told = int(own.note(JOB, GONE) or -1)
             for reason, record in own.failures():
                 if reason not in {f"BadStatus {status}" for status in _GONE_STATUSES}:
-                    known = self._known(request_of(msgspec.json.decode(record, type=Record)))
+                    with sound(own.path, "a failure that it noted"):
+                        request = request_of(msgspec.json.decode(record, type=Record))
+                    known = self._known(request)
                     self._unknown.update(self._items.of_page(known.p) if known else ())
         finally:
             self._looked_up.clear()
             own.close()
+
+    def _requests(self, known: Page) -> list[Request]:
+        with sound(self._earlier.path, "what it knows of a page"):
+            return known.requests
 
     def _known(self, request: Request) -> Page | None:
         name = pages.identity(request)

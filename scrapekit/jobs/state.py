@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from scrapekit.errors import JobError
+from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import DATABASE, is_job
 from scrapekit.frontier.records import Lost
 from scrapekit.frontier.sqlite import JOB, LOST
@@ -73,6 +74,11 @@ def state(folder: Path) -> State:
         notes = dict(database.execute("SELECT name, value FROM notes WHERE kind = ?", (JOB,)))
         sql = "SELECT reason, count(*) AS n FROM failures GROUP BY reason ORDER BY n DESC, reason"
         failed = dict(database.execute(sql))
+    with sound(folder, "a note on its runs"):
+        return _state(notes, failed)
+
+
+def _state(notes: Mapping[str, str], failed: dict[str, int]) -> State:
     ended = notes.get("ended")
     return State(
         spider=notes.get("spider", ""),
@@ -99,7 +105,9 @@ def failed_requests(folder: Path) -> Iterator[FailedRequest]:
     with reading(folder) as database:
         for row in database.execute(sql):
             values: dict[str, Any] = dict(zip(FailedRequest.__struct_fields__, row, strict=True))
-            yield FailedRequest(**values)
+            with sound(folder, "a failure that it noted"):
+                failed = msgspec.convert(values, FailedRequest)
+            yield failed
 
 
 def lost_items(folder: Path) -> Iterator[Lost]:
@@ -117,5 +125,7 @@ def items_of(folder: Path) -> Iterator[list[Any]]:
     """
     with reading(folder) as database:
         for (lines,) in database.execute("SELECT lines FROM items ORDER BY page"):
-            # No other line break than this one ends a line of JSON.
-            yield [decode_json(line) for line in lines.split("\n") if line]
+            with sound(folder, "an item"):
+                # No other line break than this one ends a line of JSON.
+                items = [decode_json(line) for line in lines.split("\n") if line]
+            yield items

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final, Self, cast
 import aiohttp
 from yarl import URL
 
+from scrapekit import urls
 from scrapekit.clock import Clock, SystemClock
 from scrapekit.errors import SiteError, UsageError
 from scrapekit.messages import Request, Response
@@ -159,8 +160,7 @@ class HttpTransport:
             exc.url = request.url
             raise
         except FOREIGN as exc:
-            proxied = self._proxied(request)
-            raise translate(exc, request.url, self._settings, proxied=proxied) from exc
+            raise self._translated(exc, request) from exc
         elapsed_s = self._clock.now() - started
         if flags:
             _condemn(answer)
@@ -174,6 +174,12 @@ class HttpTransport:
             address=answer.address if isinstance(answer, Answer) else "",
             anomalies=tuple(flags),
         )
+
+    def _translated(self, error: BaseException, request: Request) -> Exception:
+        proxied = self._proxied(request)
+        host = urls.host(request.url)
+        unresolved = self._names is not None and host in self._names.under_way
+        return translate(error, request.url, self._settings, proxied=proxied, unresolved=unresolved)
 
     def _proxied(self, request: Request) -> bool:
         return (request.proxy or self._settings.proxy) is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -17,11 +18,20 @@ class Resolver(AbstractResolver):
         self._inner = inner or aiohttp.DefaultResolver()
         self._owns_inner = inner is None
         self._names = KnownNames()
+        self.under_way: Counter[str] = Counter()
+        """The names that are being resolved, and how often."""
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
-        return self._names.believed(host, await self._inner.resolve(host, port, family))
+        self.under_way[host] += 1
+        try:
+            answers = await self._inner.resolve(host, port, family)
+        finally:
+            self.under_way[host] -= 1
+            if not self.under_way[host]:
+                del self.under_way[host]
+        return self._names.believed(host, answers)
 
     async def close(self) -> None:
         if self._owns_inner:

@@ -42,23 +42,29 @@ class _Failure(NamedTuple):
     url: str
     settings: Settings
     proxied: bool
+    unresolved: bool
 
 
 _Rule = tuple[type[BaseException], Callable[[_Failure], SiteError]]
 
 
 def translate(
-    error: BaseException, url: str, settings: Settings, *, proxied: bool = False
+    error: BaseException,
+    url: str,
+    settings: Settings,
+    *,
+    proxied: bool = False,
+    unresolved: bool = False,
 ) -> SiteError | Refused | OutOfFiles:
     """Our error for one of aiohttp's; to be raised `from` it. `proxied`: by a proxy, which is
-    what can't be reached then.
+    what can't be reached then; `unresolved`: its name is still being looked up.
     """
     refused = getattr(error, "os_error", None)
     if isinstance(refused, AddressRefused):
         return refused.refused
     if is_out_of_files(refused or error):
         return out_of_files(url)
-    failure = _Failure(error, url, settings, proxied)
+    failure = _Failure(error, url, settings, proxied, unresolved)
     return next(make(failure) for kind, make in _RULES if isinstance(error, kind))
 
 
@@ -71,9 +77,12 @@ def _says(kind: type[SiteError], message: str) -> Callable[[_Failure], SiteError
 
 
 def _late(phase: Phase) -> Callable[[_Failure], SiteError]:
-    return lambda failure: late(
-        phase, failure.url, failure.settings, by_proxy=failure.proxied and phase == "connect"
-    )
+    return lambda failure: late(phase, failure.url, failure.settings)
+
+
+def _late_connection(failure: _Failure) -> SiteError:
+    proxied, unresolved = failure.proxied, failure.unresolved
+    return late("connect", failure.url, failure.settings, by_proxy=proxied, unresolved=unresolved)
 
 
 def _no_connection(message: str, stage: Stage = "") -> Callable[[_Failure], SiteError]:
@@ -92,7 +101,7 @@ def _proxy_refuses(failure: _Failure) -> SiteError:
 
 # The first that fits counts: classes stand before their bases.
 _RULES: Final[tuple[_Rule, ...]] = (
-    (aiohttp.ConnectionTimeoutError, _late("connect")),
+    (aiohttp.ConnectionTimeoutError, _late_connection),
     (FirstByteTimeout, _late("first-byte")),
     (HeaderTimeout, _late("header")),
     (aiohttp.ServerTimeoutError, _late("read")),

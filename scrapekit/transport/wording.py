@@ -33,16 +33,21 @@ _OWN_NUMBERS: Final = (ssl.SSLError, socket.gaierror)
 """OSErrors whose errno isn't the system's."""
 
 
-def late(phase: Phase, url: str, settings: Settings, *, by_proxy: bool = False) -> SiteError:
+def late(
+    phase: Phase, url: str, settings: Settings, *, by_proxy: bool = False, unresolved: bool = False
+) -> SiteError:
     """The error for a part of an answer that takes longer than the settings let it. `by_proxy`: it
-    is a proxy that doesn't answer.
+    is a proxy that doesn't answer; `unresolved`: it is the look-up of the name that takes so long.
     """
     name, words = _LATE[phase]
     after_s = getattr(settings, name) or 0.0
     if by_proxy:
         return ProxyError(f"no connection by the proxy within {after_s:g} s", url=url)
     message = words.format(host=urls.host(url), after_s=after_s)
-    return FetchTimeout(message, url=url, phase=phase, after_s=after_s)
+    stage = "name" if unresolved else ""
+    if unresolved:
+        message = f"{message}: its name didn't resolve"
+    return FetchTimeout(message, url=url, phase=phase, after_s=after_s, stage=stage)
 
 
 _LATE: Final = {

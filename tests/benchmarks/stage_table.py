@@ -41,8 +41,7 @@ _DOCUMENT = {
 _URLS = {LINKS: "normalize join join_all _href _joiner __missing__ keeps encode_query _trim"}
 _LANES = {PARSE: "make_parsable _is_quick _try"}
 _ENGINE = {
-    RULES: "_unknown _keep_origin",
-    FETCH: "_keep_cookies",
+    RULES: "_is_unknown",
     CALLBACK: "_results",
 }
 _OUTCOMES = {
@@ -73,7 +72,8 @@ _MODULES = {
     QUEUEING: "begun frontier/base frontier/seen frontier/window frontier/windows feeding starts",
     POLITENESS: "politeness adaptive limits standing",
     RULES: (
-        "robots errands guard reach traps addresses directives pathrules robotsfile retries retry"
+        "robots errands guard reach traps addresses directives pathrules robotsfile retries "
+        "retry learned"
     ),
     FETCH: (
         "sending budget cookies/jar cookies/jars cookies/setcookie transport/base transport/http "

@@ -799,6 +799,7 @@ async def test_a_connection_that_takes_too_long_times_out() -> None:
         with pytest.raises(FetchTimeout, match=r"slow.test within 0.02 s") as caught:
             await fetch(transport, "http://slow.test/")
     assert (caught.value.phase, caught.value.after_s) == ("connect", 0.02)
+    assert retry.overload_sign(caught.value) is None
     never.cancel()
 
 

@@ -29,6 +29,7 @@ from scrapekit import Request, Response, Settings, Spider
 from scrapekit.api import why_not_ok
 from scrapekit.errors import BadStatus, ConnectError, JobError, OutputError
 from scrapekit.events import PageDone, Recorder, RequestsDropped
+from scrapekit.exports.sqlite import SqliteFile
 from scrapekit.failure import Failure
 from scrapekit.frontier.folder import lock
 from scrapekit.frontier.sqlite import SqliteFrontier
@@ -1326,3 +1327,41 @@ async def test_cookies_come_back_and_are_written_a_site_at_a_time(job: Path) -> 
     again = FakeTransport({f"{host}/1": page for host in hosts})
     await crawl(Row(start_urls=[f"{host}/1" for host in hosts]), job, again)
     assert [request.headers["Cookie"] for request in again.requests] == ["seen=0"] * 3
+
+
+@pytest.mark.parametrize("durability", ["process", "power"])
+async def test_what_survives_a_power_cut_is_synced_with_the_outputs(
+    job: Path, tmp_path: Path, durability: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, int]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        fsync(descriptor)
+        path = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
+        synced.append((Path(path).name, os.fstat(descriptor).st_size))
+
+    monkeypatch.setattr(os, "fsync", watched)
+    outputs = [tmp_path / f"out.{ending}" for ending in ("jsonl", "csv", "json", "sqlite")]
+    levels: list[int] = []
+    write = SqliteFile.write
+
+    def level(self: SqliteFile, *args: Any) -> None:
+        levels.append(self._database.execute("PRAGMA synchronous").fetchone()[0])
+        write(self, *args)
+
+    monkeypatch.setattr(SqliteFile, "write", level)
+    settings = {"durability": durability}
+    report = await crawl(Row(), job, site(), output=outputs, settings=settings)
+    assert report.ok
+    if durability == "process":
+        assert synced == []
+        assert set(levels) == {0}
+        return
+    assert set(levels) == {3}
+    names = [name for name, _ in synced]
+    assert {"out.jsonl", "out.csv", ".out.json.unfinished", tmp_path.name} <= set(names)
+    for ending in ("jsonl", "csv"):
+        sizes = [size for name, size in synced if name == f"out.{ending}"]
+        assert len(sizes) > 2
+        assert sizes[-1] == (tmp_path / f"out.{ending}").stat().st_size

@@ -484,11 +484,11 @@ async def test_origins_can_be_handed_to_a_later_crawl() -> None:
         async with scrapekit.crawl(Titles(start_urls=[site.url("/a")]), clock=clock) as run:
             await run.wait()
             assert run._engine is not None
-            states = run._engine.origin_states()
+            states = run._engine.learned.origins()
         async with scrapekit.crawl(Titles(), clock=clock) as run:
             assert run._engine is not None
-            run._engine.restore_origins(states)
-            assert run._engine.origin_states() == states
+            run._engine.learned.restore(states)
+            assert run._engine.learned.origins() == states
         (state,) = states
         assert (state.origin, state.delay_s, state.held_until) == (
             site.origin,

@@ -245,6 +245,7 @@ def test_a_retry_is_never_in_the_past_and_never_too_late(
     ("error", "sign"),
     [
         (FetchTimeout("x", url=URL, phase="connect", after_s=1), "a timeout"),
+        (FetchTimeout("x", url=URL, phase="connect", after_s=1, stage="name"), None),
         (ConnectError("x"), "a broken connection"),
         (ConnectError("x", stage="name"), None),
         (ConnectError("x", stage="tls"), None),

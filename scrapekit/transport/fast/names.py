@@ -49,6 +49,10 @@ class Names:
             # The error tells of the request that asked first.
             raise AddressRefused(refused_as_rebound(asking.get())) from exc
 
+    def is_asking(self, host: str) -> bool:
+        """Whether a name is being looked up."""
+        return any(key[0] == host for key in self._asking)
+
     def _lookup(self, key: _Key) -> asyncio.Task[list[Address]]:
         task = self._asking.get(key)
         if task is None:

@@ -192,7 +192,10 @@ class FastTransport:
         except TimeoutError as exc:
             if self._pool is not pool:
                 raise _closed(asked.url) from exc
-            raise late("connect", asked.url, self._settings, by_proxy=asked.proxied) from exc
+            unresolved = self._names is not None and self._names.is_asking(urls.host(asked.url))
+            raise late(
+                "connect", asked.url, self._settings, by_proxy=asked.proxied, unresolved=unresolved
+            ) from exc
 
     async def _body(
         self, line: Line, request: Request, account: Account, flag: Callable[[str], None]
