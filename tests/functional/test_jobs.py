@@ -1261,7 +1261,7 @@ async def test_sitemaps_that_were_not_read_are_not_asked_for_twice(job: Path) ->
     urls = [f"https://listed.test/{n}.txt" for n in range(9)]
     web: dict[str, Any] = dict.fromkeys(urls, respond("", headers={"Content-Type": "text/plain"}))
     spider = Listed(sitemap_urls=urls)
-    settings = {"obey_robots": False, "drain_s": 0}
+    settings = {"obey_robots": False, "drain_s": 0, "max_body_bytes": 1_000_000}
     for _ in range(3):
         silent = Silent(web)
         async with scrapekit.crawl(spider, job=job, transport=silent, settings=settings) as run:
