@@ -25,13 +25,11 @@ STAGES = (
     *(REPORTING, ENGINE, LOOP, OTHER),
 )
 
-_MESSAGES = {
+_REQUEST = {LINKS: "link at_depth filed_at replace _filled"}
+_RESPONSE = {
     PARSE: "document parse",
     DECODE: "encoding text utf8 is_markup",
-    LINKS: (
-        "link follow follow_all links urljoin _find_base _link_of _links_like __missing__ at_depth "
-        "filed_at is_nofollow replace _filled"
-    ),
+    LINKS: "follow follow_all links urljoin _find_base _link_of is_nofollow",
 }
 _DOCUMENT = {
     PARSE: "parser",
@@ -55,7 +53,8 @@ _MEMORY = {COMMIT: "commit unseen"}
 _SQLITE = {COMMIT: "commit _committing _working _saved _count_notes _keep_items flush"}
 
 _FUNCTIONS: dict[str, tuple[dict[str, str], str | None]] = {
-    "messages.py": (_MESSAGES, None),
+    "request.py": (_REQUEST, None),
+    "response.py": (_RESPONSE, None),
     "document.py": (_DOCUMENT, None),
     "urls.py": (_URLS, None),
     "lanes/__init__.py": (_LANES, CALLBACK),
@@ -78,8 +77,12 @@ _MODULES = {
     FETCH: (
         "sending budget cookies/jar cookies/jars cookies/setcookie transport/base transport/http "
         "transport/connections transport/dialling transport/guarded transport/pace transport/wire "
-        "transport/translation transport/cache proxies"
+        "transport/translation transport/cache transport/resolver transport/fields deadlines "
+        "transport/fast/answer transport/fast/dialler transport/fast/line transport/fast/names "
+        "transport/fast/pool transport/fast/request transport/fast/route transport/fast/transport "
+        "proxies"
     ),
+    LINKS: "links",
     DECODE: "charset transport/body transport/decoding",
     PARSE: "shape lanes/trial",
     CALLBACK: (
@@ -99,7 +102,7 @@ _MODULES = {
     ENGINE: "cutting",
 }
 
-_LIBRARIES = {"aiohttp": FETCH, "protego": RULES}
+_LIBRARIES = {"aiohttp": FETCH, "httptools": FETCH}
 
 _SOCKETS = ("selector_events.py", "streams.py")
 """What of asyncio sends and receives."""

@@ -395,7 +395,7 @@ PATTERNS = {
     "scrapekit.document": {"_BASE_TAG"},
     "scrapekit.errors": {"_AT", "_START", "_NO_NAME"},
     "scrapekit.formdata": {"_NEWLINE"},
-    "scrapekit.messages": {"_BASE_TAG", "_META_TAG"},
+    "scrapekit.response": {"_BASE_TAG", "_META_TAG"},
     "scrapekit.pathrules": {"_ESCAPE", "_PLAIN_PATTERN", "_PLAIN_PATH", "_STARS"},
     "scrapekit.shape": {"_FORMATTING", "_PLAIN_TAGS"},
     "scrapekit.sitemaps.entries": {"_PARTIAL"},
