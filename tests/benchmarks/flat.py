@@ -46,7 +46,7 @@ LINKS: Final = 20
 PAGES_OF_ORIGINS: Final = 20_000
 PAGES_OF_CONCURRENCY: Final = 10_000
 WARM_UP: Final = 500
-"""Links that are known before the first measurement begins."""
+"""Links that are known before the first measurement begins; a small crawl comes before all."""
 
 Point = dict[str, Any]
 """`size`, `rate` (pages per second), `cpu_us` (a page) and `rss_mb`, of `who`."""
@@ -222,6 +222,7 @@ def one(known: argparse.Namespace) -> list[Point]:
     if known.kind == "concurrency":
         return asyncio.run(at_once(known.url, known.one, known.who))
     sizes = tuple(size for size in SIZES[known.kind] if size <= known.one)
+    asyncio.run(grow(sizes[:1], None))
     with tempfile.TemporaryDirectory(prefix="scrapekit-flat-") as folder:
         return asyncio.run(grow(sizes, Path(folder) / "job" if known.kind == "job" else None))
 
