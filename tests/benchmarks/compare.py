@@ -56,7 +56,14 @@ CONTENDERS = {
     "wget2 (C)": Contender(("peers.wget2_site",), peer="wget2"),
 }
 
+_PEERS = frozenset(name for name, contender in CONTENDERS.items() if contender.peer)
+
 Runs = dict[str, list[Measurement]]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender is scrapekit in some way; also one that was measured once."""
+    return name != BASELINE and name not in _PEERS
 
 
 class Cores(NamedTuple):
