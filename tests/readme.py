@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scrapekit._version import __version__
 from scrapekit.settings import SETTINGS
-from tests.benchmarks.compare import BASELINE, CONTENDERS, rate
+from tests.benchmarks.compare import BASELINE, is_ours, rate
 from tests.benchmarks.measure import Measurement
 from tests.programs import ROOT
 
@@ -94,8 +94,7 @@ def made_speed_table() -> str:
 def _speed_rows() -> Iterator[str]:
     light, heavy = _rates("light"), _rates("heavy")
     for name in light:
-        peer = CONTENDERS[name].peer
-        label = f"scrapekit, {name}" if not peer and name != BASELINE else name
+        label = f"scrapekit, {name}" if is_ours(name) else name
         cells = (f"{rates[name]:,.0f} ({_times(rates, name)})" for rates in (light, heavy))
         yield f"| {label} | {' | '.join(cells)} |\n"
 

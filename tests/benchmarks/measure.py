@@ -88,6 +88,18 @@ def cpu_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
+def rss_bytes() -> int:
+    """The memory that this process holds."""
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+    return pages * resource.getpagesize()
+
+
+def allow_files() -> None:
+    """Let this process open as many files as it may."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 def pages_in(output: Path) -> list[str]:
     """The URLs of the pages that a crawl wrote an item for."""
     return [json.loads(line)["url"] for line in output.read_text(encoding="utf-8").splitlines()]
