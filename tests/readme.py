@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from scrapekit._version import __version__
 from scrapekit.settings import SETTINGS
-from tests.benchmarks.compare import BASELINE, CONTENDERS, rate
+from tests.benchmarks.compare import BASELINE, cpu_us, is_ours, rate
 from tests.benchmarks.measure import Measurement
 from tests.programs import ROOT
 
@@ -88,26 +88,25 @@ def speed_table() -> str:
 
 def made_speed_table() -> str:
     """The table of pages per second as the benchmark's results have it."""
-    return "| pages/s | few links a page | many |\n|---|---|---|\n" + "".join(_speed_rows())
+    headings = ("pages/s", "few links a page", "CPU time a page", "many links", "CPU time a page")
+    return f"| {' | '.join(headings)} |\n{'|---' * len(headings)}|\n" + "".join(_speed_rows())
 
 
 def _speed_rows() -> Iterator[str]:
-    light, heavy = _rates("light"), _rates("heavy")
-    for name in light:
-        peer = CONTENDERS[name].peer
-        label = f"scrapekit, {name}" if not peer and name != BASELINE else name
-        cells = (f"{rates[name]:,.0f} ({_times(rates, name)})" for rates in (light, heavy))
-        yield f"| {label} | {' | '.join(cells)} |\n"
+    sites = [_runs("light"), _runs("heavy")]
+    for name in sites[0]:
+        cells = [f"scrapekit, {name}" if is_ours(name) else name]
+        for runs in sites:
+            found, base = runs[name], runs[BASELINE]
+            cells.append(f"{rate(found):,.0f} ({rate(found) / rate(base):.2f}x)")
+            cells.append(f"{cpu_us(found):,.0f} us ({cpu_us(found) / cpu_us(base):.2f}x)")
+        yield f"| {' | '.join(cells)} |\n"
 
 
-def _rates(site: str) -> dict[str, float]:
+def _runs(site: str) -> dict[str, list[Measurement]]:
     kept = json.loads((RESULTS / f"{site}.json").read_text(encoding="utf-8"))
     runs = kept["figures"].items()
-    return {name: rate([Measurement(**run) for run in found]) for name, found in runs}
-
-
-def _times(rates: dict[str, float], name: str) -> str:
-    return f"{rates[name] / rates[BASELINE]:.2f}x"
+    return {name: [Measurement(**run) for run in found] for name, found in runs}
 
 
 def main() -> None:

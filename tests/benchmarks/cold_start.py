@@ -3,7 +3,8 @@
     python -m tests.benchmarks.cold_start --rounds 20
 
 The import is timed inside of its process, the command from its start to its end; for comparison
-also Python itself and what a crawl imports. Medians of processes that take turns.
+also Python itself and what a crawl imports. Medians of processes that take turns; CPU time is what
+it takes on a machine that has nothing else to do.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from tests.benchmarks.measure import cpu_seconds
+
 _TIMED: Final = """
 import time
-began = time.perf_counter()
+began, cpu = time.perf_counter(), time.process_time()
 import {module}
-print(time.perf_counter() - began)
+print(time.perf_counter() - began, time.process_time() - cpu)
 """
 
 IMPORTS: Final = ("scrapekit", "scrapekit.transport.http", "aiohttp")
@@ -30,33 +33,40 @@ COMMANDS: Final = {
 }
 
 
-def import_s(module: str) -> float:
+Times = tuple[float, float]
+"""Seconds, and seconds of CPU time."""
+
+
+def importing(module: str) -> Times:
     command = [sys.executable, "-c", _TIMED.format(module=module)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(done.stdout)
+    seconds, cpu = map(float, done.stdout.split())
+    return seconds, cpu
 
 
-def command_s(arguments: list[str]) -> float:
-    began = time.perf_counter()
+def running(arguments: list[str]) -> Times:
+    began, before = time.perf_counter(), cpu_seconds()
     subprocess.run([sys.executable, *arguments], stdout=subprocess.DEVNULL, check=True)
-    return time.perf_counter() - began
+    return time.perf_counter() - began, cpu_seconds() - before
 
 
-def measure(rounds: int) -> dict[str, list[float]]:
-    """Seconds of each, round by round, after one that only warms the caches."""
-    found: dict[str, list[float]] = {}
+def measure(rounds: int) -> dict[str, list[Times]]:
+    """The times of each, round by round, after one that only warms the caches."""
+    found: dict[str, list[Times]] = {}
     for number in range(rounds + 1):
-        timed = {f"import {module}": import_s(module) for module in IMPORTS}
-        timed |= {name: command_s(arguments) for name, arguments in COMMANDS.items()}
-        for name, seconds in timed.items() if number else ():
-            found.setdefault(name, []).append(seconds)
+        timed = {f"import {module}": importing(module) for module in IMPORTS}
+        timed |= {name: running(arguments) for name, arguments in COMMANDS.items()}
+        for name, times in timed.items() if number else ():
+            found.setdefault(name, []).append(times)
     return found
 
 
-def table(found: dict[str, list[float]]) -> Iterator[str]:
-    yield f"{'ms':34}{'median':>9}{'best':>9}"
-    for name, seconds in found.items():
-        yield f"{name:34}{1e3 * statistics.median(seconds):9.1f}{1e3 * min(seconds):9.1f}"
+def table(found: dict[str, list[Times]]) -> Iterator[str]:
+    yield f"{'ms':34}{'median':>9}{'best':>9}{'CPU':>9}"
+    for name, times in found.items():
+        seconds, cpu = zip(*times, strict=True)
+        cells = statistics.median(seconds), min(seconds), statistics.median(cpu)
+        yield f"{name:34}" + "".join(f"{1e3 * cell:9.1f}" for cell in cells)
 
 
 def main() -> None:

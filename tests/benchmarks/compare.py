@@ -62,7 +62,14 @@ CONTENDERS = {
     "wget2 (C)": Contender(("peers.wget2_site",), peer="wget2"),
 }
 
+_PEERS = frozenset(name for name, contender in CONTENDERS.items() if contender.peer)
+
 Runs = dict[str, list[Measurement]]
+
+
+def is_ours(name: str) -> bool:
+    """Whether a contender is scrapekit in some way; also one that was measured once."""
+    return name != BASELINE and name not in _PEERS
 
 
 class Cores(NamedTuple):
@@ -128,14 +135,14 @@ def table(runs: Runs) -> Iterator[str]:
     """Word the runs, a line at a time."""
     base, ours = runs[BASELINE], runs.get(OURS, runs[BASELINE])
     yield (
-        f"{'':24}{'pages':>6}{'pages/s':>9}{'range':>15}{'x by hand':>11}"
+        f"{'':28}{'pages':>6}{'pages/s':>9}{'range':>15}{'x by hand':>11}"
         f"{'CPU us/page':>13}{'x by hand':>11}{'of ours':>9}"
     )
     for name, found in runs.items():
         rates = [run.rate for run in found]
         spread = f"{min(rates):.0f} to {max(rates):.0f}"
         yield (
-            f"{name:24}{found[0].pages:6}{rate(found):9.0f}{spread:>15}"
+            f"{name:28}{found[0].pages:6}{rate(found):9.0f}{spread:>15}"
             f"{rate(found) / rate(base):11.2f}{cpu_us(found):13.0f}"
             f"{cpu_us(base) / cpu_us(found):11.2f}{cpu_us(found) / cpu_us(ours):9.2f}"
         )

@@ -21,13 +21,13 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
 
 import scrapekit.transport.http  # noqa: F401
 from scrapekit import Request, Response, Settings, Spider, run
+from tests.benchmarks.measure import allow_files, rss_bytes
 from tests.benchmarks.sites import pinned
 
 CONTENDERS: Final = ("by hand", "scrapekit")
@@ -124,8 +124,8 @@ def by_scrapekit(url: str, connections: int, requests: int) -> int:
 
 def one(contender: str, url: str, connections: int, requests: int) -> Run:
     """Fetch in this process."""
-    _allow_files()
-    before = _rss_bytes()
+    allow_files()
+    before = rss_bytes()
     began, cpu = time.perf_counter(), time.process_time()
     if contender == "scrapekit":
         came = by_scrapekit(url, connections, requests)
@@ -135,16 +135,6 @@ def one(contender: str, url: str, connections: int, requests: int) -> Run:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     kb = (peak - before) / connections / 1000
     return {"came": came, "seconds": seconds, "cpu": cpu, "kb": kb}
-
-
-def _rss_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
-
-
-def _allow_files() -> None:
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 @contextmanager
@@ -197,7 +187,7 @@ def main() -> None:
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)
     known = parser.parse_args()
     if known.serve is not None:
-        _allow_files()
+        allow_files()
         asyncio.run(serve(known.serve))
     elif known.one:
         contender, url, connections = known.one

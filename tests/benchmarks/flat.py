@@ -19,7 +19,6 @@ import argparse
 import asyncio
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -34,6 +33,7 @@ from scrapekit import Request, Response, Settings, Spider
 from scrapekit.budget import Account
 from scrapekit.testing import FakeTransport
 from tests.benchmarks.connections import Many, by_hand
+from tests.benchmarks.measure import allow_files, rss_bytes
 from tests.benchmarks.sites import pinned, serve
 
 SIZES: Final = {
@@ -46,7 +46,7 @@ LINKS: Final = 20
 PAGES_OF_ORIGINS: Final = 20_000
 PAGES_OF_CONCURRENCY: Final = 10_000
 WARM_UP: Final = 500
-"""Links that are known before the first measurement begins."""
+"""Links that are known before the first measurement begins; a small crawl comes before all."""
 
 Point = dict[str, Any]
 """`size`, `rate` (pages per second), `cpu_us` (a page) and `rss_mb`, of `who`."""
@@ -66,13 +66,8 @@ class Meter:
             "size": size,
             "rate": round(pages / seconds, 1),
             "cpu_us": round(cpu / pages * 1e6, 1),
-            "rss_mb": round(_rss_bytes() / 1e6, 1),
+            "rss_mb": round(rss_bytes() / 1e6, 1),
         }
-
-
-def _rss_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 class InMemory(FakeTransport):
@@ -215,13 +210,13 @@ def _concurrency(sizes: list[int], known: argparse.Namespace) -> Iterator[Point]
 
 def one(known: argparse.Namespace) -> list[Point]:
     """Measure in this process."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_files()
     if known.kind == "origins":
         return asyncio.run(broad(known.one))
     if known.kind == "concurrency":
         return asyncio.run(at_once(known.url, known.one, known.who))
     sizes = tuple(size for size in SIZES[known.kind] if size <= known.one)
+    asyncio.run(grow(sizes[:1], None))
     with tempfile.TemporaryDirectory(prefix="scrapekit-flat-") as folder:
         return asyncio.run(grow(sizes, Path(folder) / "job" if known.kind == "job" else None))
 

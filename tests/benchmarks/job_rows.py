@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import resource
 import shutil
 import subprocess
 import sys
@@ -25,17 +24,12 @@ from typing import Final
 from scrapekit.frontier.base import Lease, Outcome
 from scrapekit.frontier.sqlite import SqliteFrontier
 from scrapekit.messages import Request
+from tests.benchmarks.measure import rss_bytes
 
 ORIGIN: Final = "http://127.0.0.1:8000"
 LINKS: Final = 20
 CONCURRENCY: Final = 32
 PAGES: Final = 2_000
-
-
-def rss_bytes() -> int:
-    """The memory that this process holds."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * resource.getpagesize()
 
 
 def link(number: int) -> Request:

@@ -6,7 +6,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from tests.benchmarks.compare import BASELINE, CONTENDERS
+from tests.benchmarks.compare import BASELINE, is_ours
 
 OURS = "#1b6ca8"
 THEIRS = "#b0b7bf"
@@ -58,17 +58,13 @@ def _speed(kept: Kept, sites: list[str], file: Path) -> None:
 def _label(name: str) -> str:
     if name == BASELINE:
         return "aiohttp + selectolax, by hand"
-    return f"scrapekit, {name}" if _is_ours(name) else name
-
-
-def _is_ours(name: str) -> bool:
-    return name != BASELINE and not CONTENDERS[name].peer
+    return f"scrapekit, {name}" if is_ours(name) else name
 
 
 def _colour(name: str) -> str:
     if name == BASELINE:
         return BY_HAND
-    return OURS if _is_ours(name) else THEIRS
+    return OURS if is_ours(name) else THEIRS
 
 
 def _flat(kept: Kept, kinds: list[str], file: Path) -> None:

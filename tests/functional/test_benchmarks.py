@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks import __main__ as benchmarks
-from tests.benchmarks import compare, flat
+from tests.benchmarks import compare, flat, overhead
 from tests.benchmarks.measure import Measurement, page_name
 from tests.benchmarks.parts import PARTS
 from tests.benchmarks.sites import serve
@@ -67,6 +67,17 @@ def test_growth_is_measured(kind: str, tmp_path: Path) -> None:
     points = [json.loads(line) for line in done.stdout.splitlines()]
     assert [point["size"] for point in points] == [1_000]
     assert all(point["cpu_us"] > 0 for point in points)
+
+
+def test_overhead_is_a_share_of_the_bare_loop(url: str) -> None:
+    runs = overhead.take_turns(url, 1, 2, 0)
+    assert [run.pages for found in runs.values() for run in found] == [8] * 4
+    assert [line.count("%") for line in overhead.table(runs)] == [0, 0, 2, 0, 2]
+
+
+def test_a_page_of_each_origin_is_crawled(tmp_path: Path) -> None:
+    done = run("-m", "tests.benchmarks.origins", "--crawl", "--sizes", "10", cwd=tmp_path)
+    assert done.stdout.splitlines()[1].split()[:3] == ["10", "10", "0"]
 
 
 def test_starting_is_measured(tmp_path: Path) -> None:

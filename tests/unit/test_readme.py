@@ -249,6 +249,12 @@ def test_the_table_of_settings_is_that_of_the_code() -> None:
     )
 
 
+def test_the_table_of_speeds_is_that_of_the_results() -> None:
+    assert readme.speed_table() == readme.made_speed_table(), (
+        "run `python -m tests.readme`, which writes the table anew"
+    )
+
+
 def test_the_threat_model_names_tests_that_there_are() -> None:
     named = {cell for row in readme.rows("threat") for cell in re.findall(r"`(test_\w+)`", row)}
     assert len(named) >= 20
