@@ -18,6 +18,9 @@ from urllib.parse import quote
 
 _FEW: Final = 48
 """So many rules with wildcards are tried one by one: that takes less than looking for pieces."""
+_FEW_PREFIXES: Final = 200
+_SHORT: Final = 256
+"""Characters of a path in which so few rules are looked for without counting what that takes."""
 _BEGIN, _END, _PIECE = "^", "$", "*"
 _PIECE_LENGTHS: Final = (8, 4, 2, 1)
 """Few, because all that a path has of each are looked up."""
@@ -39,6 +42,12 @@ _STARS: Final = re.compile(r"\*+")
 _INDEX: Final = "index.html"
 
 
+_Parts = tuple[str, tuple[str, ...], str, bool]
+"""A pattern with wildcards: what stands before, between and behind them, and whether that is the
+end.
+"""
+
+
 class TooManyRules(Exception):
     """A path would have to be compared with more rules than is bearable."""
 
@@ -55,9 +64,16 @@ class PathRules:
             for spelling in _spellings(pattern, allows):
                 self._add(spelling, allows)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes})
+        self._few: tuple[tuple[int, _Parts], ...] = ()
         self._filed: dict[str, str | list[str]] = {}
         if len(self._wild) > _FEW:
             self._file()
+        else:
+            ranked = sorted(self._wild.items(), key=lambda rule: -rule[1])
+            self._few = tuple((rank, _split(pattern)) for pattern, rank in ranked)
+        few = tuple(self._prefixes) if len(self._prefixes) <= _FEW_PREFIXES else ("",)
+        self._any_prefix = few
+        """What no path begins with that begins with none of them."""
         self._keys = sorted({(key[0], len(key) - 1) for key in self._filed})
 
     def __repr__(self) -> str:
@@ -80,14 +96,31 @@ class PathRules:
         if not len(self):
             return True
         path = _path(url)
-        best = self._wholes.get(path, 0)
+        best = self._wholes.get(path, 0) if self._wholes else 0
+        if path.startswith(self._any_prefix):
+            best = max(best, self._best_prefix(path))
+        if self._few and len(path) <= _SHORT:
+            best = max(best, self._best_of_few(path, best))
+        elif self._wild:
+            best = max(best, self._best_wild(path, best))
+        return best == 0 or best & 1 == 1
+
+    def _best_prefix(self, path: str) -> int:
+        best = 0
         for length in self._lengths:
             if length > len(path):
                 break
             best = max(best, self._prefixes.get(path[:length], 0))
-        if self._wild:
-            best = max(best, self._best_wild(path, best))
-        return best == 0 or best & 1 == 1
+        return best
+
+    def _best_of_few(self, path: str, best: int) -> int:
+        """As `_best_wild`, where nothing has to be measured."""
+        for rank, parts in self._few:
+            if rank <= best:
+                return 0
+            if _matches(parts, path):
+                return rank
+        return 0
 
     def _add(self, pattern: str, allows: bool) -> None:
         rank = 2 * len(pattern) + allows
@@ -131,7 +164,7 @@ class PathRules:
             work += _work(pattern, path)
             if work > _MOST_WORK:
                 raise TooManyRules
-            if _matches(pattern, path):
+            if _matches(_split(pattern), path):
                 return ranks[pattern]
         return 0
 
@@ -180,10 +213,16 @@ def _work(pattern: str, path: str) -> int:
     return _PER_CHARACTER * (len(pattern) + len(path)) + needle * len(path) // 2
 
 
-def _matches(pattern: str, path: str) -> bool:
-    """Without backtracking: the first place where a part fits leaves most for the others."""
-    whole = pattern.endswith("$")
+def _split(pattern: str) -> _Parts:
     first, *middle, last = pattern.removesuffix("$").split("*")
+    return first, tuple(middle), last, pattern.endswith("$")
+
+
+def _matches(parts: _Parts, path: str) -> bool:
+    """Without backtracking: the first place where a part fits leaves most for the others."""
+    first, middle, last, whole = parts
+    if not path.startswith(first):
+        return False
     at = len(first)
     for part in middle:
         at = path.find(part, at)

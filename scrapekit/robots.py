@@ -27,6 +27,7 @@ _MOST_BYTES_OF_LARGE: Final = 48 << 20
 weren't asked about for longest are forgotten, and asked for again. Large ones, of which a hostile
 site has as many as subdomains, make room for one another only.
 """
+_MOST_IN_VAIN: Final = 3
 _LEAST_SIZE: Final = 500
 _WORTH_PACKING: Final = 1_000
 _MAX_REQUESTS: Final = 10_000
@@ -150,6 +151,8 @@ class _Entry:
     """Why there are no rules."""
     refused_at: int = _ANY_REACH
     """Pages that may lead further than this may have it asked for again."""
+    used: bool = False
+    """Whether any URL was looked up in it."""
 
     @property
     def size(self) -> int:
@@ -178,11 +181,15 @@ class _Shelf:
             self._entries.move_to_end(origin)
         return entry
 
-    def put(self, origin: str, entry: _Entry, size: int) -> None:
+    def put(self, origin: str, entry: _Entry, size: int) -> dict[str, _Entry]:
+        """Put it there; what had to make room."""
         self._entries[origin], self._sizes[origin] = entry, size
         self.held += size
+        gone: dict[str, _Entry] = {}
         while self.held > self._most_bytes and len(self._entries) > 1:
-            self.pop(next(iter(self._entries)))
+            oldest, gone[oldest] = next(iter(self._entries.items()))
+            self.pop(oldest)
+        return gone
 
     def pop(self, origin: str) -> None:
         if self._entries.pop(origin, None) is not None:
@@ -199,6 +206,8 @@ class RobotsBook:
         self._agent = user_agent
         self._small = _Shelf(_MOST_BYTES)
         self._large = _Shelf(_MOST_BYTES_OF_LARGE)
+        self._in_vain: dict[str, int] = {}
+        """How often the file of an origin had to make room before it was used."""
 
     def __repr__(self) -> str:
         return f"<RobotsBook origins={len(self._small) + len(self._large)} bytes={self.size}>"
@@ -228,6 +237,9 @@ class RobotsBook:
             raise RobotsUnavailable("it was forgotten for others", url=f"{origin}/robots.txt")
         if entry.rules is None:
             raise RobotsUnavailable(entry.trouble, url=f"{origin}/robots.txt")
+        if not entry.used:
+            entry.used = True
+            self._in_vain.pop(origin, None)
         return entry.rules.allows(url)
 
     def parse(self, text: str) -> Robots:
@@ -270,4 +282,19 @@ class RobotsBook:
         self._small.pop(origin)
         self._large.pop(origin)
         size = entry.size + 2 * len(origin)
-        (self._large if size > _LARGE else self._small).put(origin, entry, size)
+        gone = (self._large if size > _LARGE else self._small).put(origin, entry, size)
+        for name, lost in gone.items():
+            self._note_loss(name, lost)
+
+    def _note_loss(self, origin: str, lost: _Entry) -> None:
+        """Many large files of one site, all asked for in turn, would push one another out for ever
+        before a page's turn comes.
+        """
+        if lost.used or lost.rules is None:
+            return
+        self._in_vain[origin] = times = self._in_vain.get(origin, 0) + 1
+        if times >= _MOST_IN_VAIN:
+            del self._in_vain[origin]
+            trouble = "there is no room for all the large robots.txt of its neighbours"
+            entry = _Entry(None, lost.until, lost.until, trouble)
+            self._small.put(origin, entry, entry.size)

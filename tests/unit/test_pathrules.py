@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from protego import Protego
 
-from scrapekit.errors import Refused
+from scrapekit.errors import Refused, RobotsUnavailable
 from scrapekit.pathrules import PathRules, TooManyRules
-from scrapekit.robots import MAX_BYTES, TOO_COMPLEX, Robots, RobotsBook
+from scrapekit.robots import FRESH_S, MAX_BYTES, TOO_COMPLEX, Robots, RobotsBook
 
 HOST = "https://shop.test"
 AGENT = "scrapekit"
@@ -108,7 +108,7 @@ def test_no_url_is_compared_with_more_rules_than_is_bearable(
     """Counted in comparisons, because time depends on the machine."""
     compared: list[int] = []
 
-    def matches(_pattern: str, path: str) -> bool:
+    def matches(_parts: object, path: str) -> bool:
         compared.append(len(path))
         return False
 
@@ -133,7 +133,7 @@ def test_what_cant_be_told_isnt_fetched() -> None:
 
 
 def test_what_many_hostile_subdomains_say_takes_bounded_memory() -> None:
-    book, text = RobotsBook(AGENT), 4 * lines(HOSTILE["ends"])
+    book, text = RobotsBook(AGENT), lines(HOSTILE["ends"])
     book.learn("https://good.test", "User-agent: *\nDisallow: /a", 0.0)
     rules = book.parse(text)
     for number in range(100):
@@ -142,6 +142,45 @@ def test_what_many_hostile_subdomains_say_takes_bounded_memory() -> None:
     assert book.unknown("https://a0.evil.test", 0.0)
     assert not book.unknown("https://a99.evil.test", 0.0)
     assert not book.allows("https://good.test", "https://good.test/a")
+
+
+def test_files_that_push_one_another_out_are_not_asked_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrapekit.robots._MOST_BYTES_OF_LARGE", 8 << 20)
+    book, text = RobotsBook(AGENT), lines(HOSTILE["ends"])
+    rules = book.parse(text)
+    origins = [f"https://a{number}.evil.test" for number in range(20)]
+    asked = 0
+    for _ in range(10):
+        for origin in origins:
+            if book.unknown(origin, 0.0):
+                asked += 1
+                book.learn(origin, text, 0.0, rules)
+    assert asked <= 4 * len(origins)
+    closed = []
+    for origin in origins:
+        try:
+            book.allows(origin, f"{origin}/")
+        except RobotsUnavailable as error:
+            closed.append(str(error))
+    assert 5 < len(closed) < 20
+    assert set(closed) == {"there is no room for all the large robots.txt of its neighbours"}
+    assert all(book.unknown(origin, FRESH_S) for origin in origins)
+
+
+def test_files_that_are_used_in_between_are_asked_for_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("scrapekit.robots._MOST_BYTES_OF_LARGE", 8 << 20)
+    book, text = RobotsBook(AGENT), lines(HOSTILE["ends"])
+    rules = book.parse(text)
+    for _ in range(10):
+        for number in range(20):
+            origin = f"https://a{number}.test"
+            if book.unknown(origin, 0.0):
+                book.learn(origin, text, 0.0, rules)
+            assert book.allows(origin, f"{origin}/")
 
 
 def test_what_is_asked_about_is_not_forgotten_for_others() -> None:
