@@ -6,6 +6,7 @@ request: what the origin, and those it redirects to, allow holds for its robots.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -63,6 +64,7 @@ class Errands:
         self._run_blocking = run_blocking
         self._keep = keep
         self._warned = 0
+        self._parsing = asyncio.Lock()
         # Apart from that of the pages, which wait for it with what they hold; and on top of it.
         self._budget = ByteBudget(min(settings.max_bytes_in_flight, 8 * robots.MAX_BYTES))
 
@@ -115,7 +117,9 @@ class Errands:
         text = robots.decode(response.body) if reading == "parse" else ""
         rules = None
         if len(text) > robots.SLOW:
-            rules = await self._run_blocking(self._book.parse, text)
+            # One at a time: threads that compute leave the event loop a fraction of its time.
+            async with self._parsing:
+                rules = await self._run_blocking(self._book.parse, text)
         self._learn(errand, text, f"status {response.status}", rules)
 
     def _learn(self, errand: Errand, text: str, how: str, rules: Robots | None = None) -> None:

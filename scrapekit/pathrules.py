@@ -18,9 +18,13 @@ from urllib.parse import quote
 
 _FEW: Final = 48
 """So many rules with wildcards are tried one by one: that takes less than looking for pieces."""
+_FEW_CHARACTERS: Final = 8_192
+"""If they have no more in all."""
 _FEW_PREFIXES: Final = 200
-_SHORT: Final = 256
-"""Characters of a path in which so few rules are looked for without counting what that takes."""
+_SHORT: Final = 4_096
+"""Characters of a path with which so few rules are compared without counting what that takes:
+some milliseconds at worst.
+"""
 _BEGIN, _END, _PIECE = "^", "$", "*"
 _PIECE_LENGTHS: Final = (8, 4, 2, 1)
 """Few, because all that a path has of each are looked up."""
@@ -64,13 +68,13 @@ class PathRules:
             for spelling in _spellings(pattern, allows):
                 self._add(spelling, allows)
         self._lengths = sorted({len(prefix) for prefix in self._prefixes})
-        self._few: tuple[tuple[int, _Parts], ...] = ()
+        self._few: tuple[tuple[int, int, _Parts], ...] = ()
         self._filed: dict[str, str | list[str]] = {}
-        if len(self._wild) > _FEW:
+        if len(self._wild) > _FEW or sum(map(len, self._wild)) > _FEW_CHARACTERS:
             self._file()
         else:
             ranked = sorted(self._wild.items(), key=lambda rule: -rule[1])
-            self._few = tuple((rank, _split(pattern)) for pattern, rank in ranked)
+            self._few = tuple((rank, _least(p), _split(p)) for p, rank in ranked)
         few = tuple(self._prefixes) if len(self._prefixes) <= _FEW_PREFIXES else ("",)
         self._any_prefix = few
         """What no path begins with that begins with none of them."""
@@ -115,10 +119,11 @@ class PathRules:
 
     def _best_of_few(self, path: str, best: int) -> int:
         """As `_best_wild`, where nothing has to be measured."""
-        for rank, parts in self._few:
+        length = len(path)
+        for rank, least, parts in self._few:
             if rank <= best:
                 return 0
-            if _matches(parts, path):
+            if least <= length and _matches(parts, path):
                 return rank
         return 0
 
@@ -157,9 +162,7 @@ class PathRules:
             if ranks[pattern] <= best:
                 return 0
             work += _PER_RULE
-            if len(pattern) - pattern.count("*") - 1 > len(path) or not path.startswith(
-                _begin(pattern)
-            ):
+            if _least(pattern) > len(path) or not path.startswith(_begin(pattern)):
                 continue
             work += _work(pattern, path)
             if work > _MOST_WORK:
@@ -188,6 +191,11 @@ class PathRules:
             places = range(last + 1) if kind == _PIECE else (0 if kind == _BEGIN else last,)
             found |= {kind + path[at : at + length] for at in places} & self._filed.keys()
         return found
+
+
+def _least(pattern: str) -> int:
+    """No shorter path matches."""
+    return len(pattern) - pattern.count("*") - pattern.endswith("$")
 
 
 def _begin(pattern: str) -> str:

@@ -58,6 +58,12 @@ def test_a_site_may_have_twenty_thousand_rules(pattern: str, matching: str, othe
     assert rules.allows(HOST + other)
 
 
+def test_few_rules_are_compared_with_long_urls_whatever_they_say() -> None:
+    rules = PathRules((f"/*{'a' * 60}{number}*x", False) for number in range(48))
+    assert rules.allows(f"{HOST}/{'a' * 2_000}")
+    assert not rules.allows(f"{HOST}/{'a' * 2_000}47bx")
+
+
 def test_a_dollar_is_the_end_at_the_end_and_itself_elsewhere() -> None:
     rules = PathRules([("/a$", False), ("/b$c", False), ("/*.pdf$", False)])
     paths = ("/a", "/a$", "/a%24b", "/b$c/d", "/b%24c", "/x.pdf", "/x.pdf$", "/b")
