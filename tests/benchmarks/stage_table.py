@@ -47,7 +47,7 @@ _OUTCOMES = {
     PIPELINE: "_process _within_limit",
     EXPORT: "_encode",
 }
-_FETCHER = {RULES: "_check _check_duplicate _is_led_to landed next_hop"}
+_FETCHER = {RULES: "_check _is_led_to landed next_hop"}
 _SCHEDULER = {COMMIT: "commit _settled"}
 _MEMORY = {COMMIT: "commit unseen"}
 _SQLITE = {COMMIT: "commit _committing _working _saved _count_notes _keep_items flush"}
