@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
@@ -12,7 +11,6 @@ from typing import Any, Final
 
 import anyio
 
-from scrapekit import quarantine
 from scrapekit.advice import usable_cpus
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
@@ -23,19 +21,16 @@ from scrapekit.cutting import Cut
 from scrapekit.delivery import Delivery, HandOver
 from scrapekit.errands import Errands
 from scrapekit.errors import (
-    BadStatus,
-    CallbackCrashed,
-    CallbackTimedOut,
     CrawlError,
     JobError,
     OutputError,
     Refused,
-    RobotsUnavailable,
     SitemapError,
 )
 from scrapekit.events import Observer, StopReason
 from scrapekit.exports.base import Export
-from scrapekit.failure import During, Failure, contained, failure
+from scrapekit.failing import Failing
+from scrapekit.failure import During, contained, failure
 from scrapekit.feeding import Feed
 from scrapekit.fetcher import Fetcher, accepts, bad_status
 from scrapekit.frontier.base import Frontier, Hop, Lease, Outcome
@@ -166,6 +161,9 @@ class Engine:
             self.learned.keep_origin,
         )
         self._callbacks = Callbacks(spider, self._lanes, frontier.check if frontier.keeps else None)
+        self._failing = Failing(
+            settings, self._retries, self._callbacks, self._lanes.run_blocking, self._tell
+        )
         ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
         self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead)
         self._feed = Feed(
@@ -221,11 +219,11 @@ class Engine:
                 self._recrawl.refused(request, refusal)
                 results = []
             except Exception as error:
-                due = self._retry_at(lease, error, response)
+                due = self._failing.retry_at(lease, error, response)
                 if due is not None:
                     await self._scheduler.postpone(lease, due)
                     return
-                failed, results = await self._fail(lease, error, response)
+                failed, results = await self._failing.give_up(lease, error, response)
                 results = [*results, *self._recrawl.failed(request, failed)]
             if self._outcomes.enough and self._frontier.keeps:
                 await self._leave(lease)
@@ -233,17 +231,22 @@ class Engine:
             outcome = await self._outcomes.make(lease, response, results, failed)
             if not self._sitemaps.takes(request):
                 self._recrawl.complete(outcome, response, results, kept)
-            async with self._visiting.held_off():
-                self.learned.keep_cookies()
-                outcome.requests = self._not_landed(outcome)
-                new = await self._scheduler.commit(outcome, is_page=is_page)
-                self._tell.done(outcome, new)
-                for waiting in self._fetcher.claims.settled(lease):
-                    self._scheduler.unpark(waiting)
-                self._sitemaps.settled(request)
-                await self._delivery.deliver(outcome)
+            await self._commit(outcome, is_page=is_page)
             if self._outcomes.enough:
                 self.stop("max_items")
+
+    async def _commit(self, outcome: Outcome, *, is_page: bool) -> None:
+        """See an outcome through, from where it is kept to where it is told and written."""
+        lease = outcome.lease
+        async with self._visiting.held_off():
+            self.learned.keep_cookies()
+            outcome.requests = self._not_landed(outcome)
+            new = await self._scheduler.commit(outcome, is_page=is_page)
+            self._tell.done(outcome, new)
+            for waiting in self._fetcher.claims.settled(lease):
+                self._scheduler.unpark(waiting)
+            self._sitemaps.settled(lease.request)
+            await self._delivery.deliver(outcome)
 
     async def run(self, ready: Callable[[], None] = lambda: None) -> None:
         """The whole crawl. Calls `ready` once nothing can keep it from starting any more.
@@ -567,52 +570,6 @@ class Engine:
         """Put back a page that came after the last item: a later run of the job has it."""
         lease.tries -= 1
         await self._scheduler.postpone(lease, self._clock.now())
-
-    def _retry_at(self, lease: Lease, error: Exception, response: Response | None) -> float | None:
-        """When to fetch the page again, if that is what its failure calls for."""
-        # A robots.txt has been tried again already, for all pages of its origin.
-        if self._during(error, response) != "fetch" or isinstance(error, RobotsUnavailable):
-            return None
-        return self._retries.at(lease.request, lease.tries, lease.turn, error)
-
-    async def _fail(
-        self, lease: Lease, error: Exception, response: Response | None
-    ) -> tuple[Failure, list[Any]]:
-        """Record a failure; what the spider's on_error makes of it are the visit's results."""
-        request = lease.request
-        during = self._during(error, response)
-        name = None if during == "fetch" else request.callback or "parse"
-        failed = failure(
-            error, during, request=request, response=response, callback=name, tries=lease.tries
-        )
-        self._tell.failed(failed)
-        if isinstance(error, (CallbackCrashed, CallbackTimedOut)):
-            await self._quarantine(failed)
-        results: list[Any] = []
-        try:
-            results = await self._callbacks.call_on_error(failed)
-        except Exception as second:
-            self._tell.failed(failure(second, "on_error", request=request, callback="on_error"))
-        # The error has its place in one of these frames, so they would keep what was read of the
-        # page until the collector of cycles comes.
-        traceback.clear_frames(error.__traceback__)
-        return failed, results
-
-    async def _quarantine(self, failed: Failure) -> None:
-        """Keep the page that took a callback down, if a folder is set."""
-        if self.settings.quarantine is None:
-            return
-        try:
-            await self._lanes.run_blocking(quarantine.keep, self.settings.quarantine, failed)
-        except OSError as error:
-            self._tell.failed(failure(error, "quarantine", request=failed.request))
-
-    def _during(self, error: Exception, response: Response | None) -> During:
-        """Errors of the site count as such only until its page is handed to the callback."""
-        if response is None:
-            return "fetch"
-        refused = isinstance(error, BadStatus) and not accepts(response.status, self.settings)
-        return "fetch" if refused else "callback"
 
     def _job_broke(self, error: JobError) -> None:
         """The job can't be written any more: what is in flight can't be kept, so stop."""
