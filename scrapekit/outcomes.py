@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
@@ -10,7 +11,7 @@ from scrapekit import urls
 from scrapekit.announcer import Announcer
 from scrapekit.errors import ItemError
 from scrapekit.failure import During, Failure, failure
-from scrapekit.frontier.base import Lease, Outcome
+from scrapekit.frontier.base import Lease, Outcome, batched
 from scrapekit.guard import Scope
 from scrapekit.items import encode_json, type_name
 from scrapekit.messages import Request, Response
@@ -79,9 +80,14 @@ class Outcomes:
             aliases = ()
         lines = self._encode(lease, items, troubles) if self._keep_items else []
         requests = self._within_depth(lease, requests)
-        new = self._unseen(requests)
-        admitted = self._admit(lease, new, reach)
-        duplicates = len(requests) - len(new)
+        admitted: list[Request] = []
+        duplicates = 0
+        for some in batched(requests):
+            if admitted or duplicates:
+                await asyncio.sleep(0)
+            new = self._unseen(some)
+            admitted += self._admit(lease, new, reach)
+            duplicates += len(some) - len(new)
         return Outcome(lease, admitted, items, aliases, lines, failed, troubles, duplicates)
 
     def _encode(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[bytes]:

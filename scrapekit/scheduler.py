@@ -334,6 +334,8 @@ class Scheduler:
         for request in requests:
             if request.proxy is not None:
                 self._note_proxy(request, request.proxy)
+            if request.reach <= _PUBLIC:
+                continue
             origin = urls.origin(request.url)
             if reaches.get(origin, _PUBLIC) < request.reach:
                 reaches[origin] = request.reach

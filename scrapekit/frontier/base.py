@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from scrapekit import urls
 from scrapekit.failure import Failure
@@ -13,6 +13,18 @@ from scrapekit.messages import Request
 if TYPE_CHECKING:
     # Its records are made of what is told here.
     from scrapekit.frontier.pages import Page
+
+
+_BATCH: Final = 2_000
+"""Requests that are seen to in one go: a millisecond or two."""
+
+
+def batched(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Requests in parts, between which the loop should have its turn: a page may have any number of
+    links.
+    """
+    for start in range(0, len(requests), _BATCH):
+        yield requests[start : start + _BATCH] if len(requests) > _BATCH else requests
 
 
 class Hop(NamedTuple):

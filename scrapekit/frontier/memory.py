@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scrapekit import urls
-from scrapekit.frontier.base import Head, Lease, Outcome
+from scrapekit.frontier.base import Head, Lease, Outcome, batched
 from scrapekit.messages import Request
 
 
@@ -80,7 +81,12 @@ class MemoryFrontier:
         return self._leased
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
-        return self._add(requests)
+        new: list[Request] = []
+        for some in batched(requests):
+            if new:
+                await asyncio.sleep(0)
+            new += self._add(some)
+        return new
 
     def head(self, origin: str, now: float) -> Head | None:
         queue = self._queues.get(origin)
@@ -118,7 +124,7 @@ class MemoryFrontier:
         session = outcome.lease.request.session
         for url in outcome.aliases:
             self._seen.add(urls.fingerprint(url, session=session))
-        return self._add(outcome.requests)
+        return await self.add(outcome.requests)
 
     async def keep(self, lines: Sequence[bytes]) -> None:
         """It keeps none."""
