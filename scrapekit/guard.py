@@ -44,6 +44,7 @@ class Scope:
         self._open = domains is None
         self._anywhere = "*" in names
         self._domains = names
+        self._starts: set[str] = set()
         self._verdicts.clear()
 
     def __repr__(self) -> str:
@@ -51,7 +52,8 @@ class Scope:
 
     def add_start(self, url: str) -> None:
         """A start request widens a scope that wasn't given."""
-        if self._open:
+        if self._open and (origin := urls.origin(url)) not in self._starts:
+            self._starts.add(origin)
             domain = urls.registrable_domain(urls.host(url))
             if domain not in self._domains:
                 self._domains.add(domain)
