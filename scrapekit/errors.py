@@ -44,7 +44,6 @@ processes and are kept in reports.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable
 from typing import Any, ClassVar, Final, Literal
@@ -427,6 +426,8 @@ def name_in(text: object) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """End an error message: the nearest known name, or else all of them."""
+    import difflib
+
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     if near:

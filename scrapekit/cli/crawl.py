@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import logging
 import sys
 from pathlib import Path
@@ -290,6 +289,8 @@ def _cache_of(arguments: argparse.Namespace) -> list[str]:
 
 def _run(crawl: Crawl, screen: Screen, *, live: bool) -> tuple[Report, int | None]:
     """Run the crawl to its end; its report, and which signal came. Raises UsageError."""
+    import asyncio
+
     from scrapekit.discovery import describe
     from scrapekit.errors import SpiderError, UsageError
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,6 +43,8 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
 
 def run(arguments: argparse.Namespace) -> int:
     """Write the items. Raises UsageError if there is no such job, or the file can't be written."""
+    import asyncio
+
     from scrapekit.errors import OutputError, UsageError
     from scrapekit.exports import open_spec
     from scrapekit.jobs import state

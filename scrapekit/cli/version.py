@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import platform
 import re
 from collections.abc import Iterator
 
@@ -46,6 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _all_versions() -> Iterator[str]:
     yield f"scrapekit {__version__}"
+    import platform
+
     yield f"{platform.python_implementation()} {platform.python_version()}"
     yield platform.platform()
     extras = _requirements()
