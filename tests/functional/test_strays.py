@@ -56,7 +56,7 @@ def _raising(error: BaseException) -> Callable[[], Awaitable[None]]:
     return raise_
 
 
-@pytest.mark.parametrize("fail", [_cancelled, _raising(Foreign("odd"))], ids=str)
+@pytest.mark.parametrize("fail", [_cancelled, _raising(Foreign("odd"))], ids=["cancelled", "odd"])
 async def test_an_exception_no_one_expects_costs_an_async_callback_its_page_alone(
     fail: Callable[[], Awaitable[None]],
 ) -> None:

@@ -121,7 +121,7 @@ class TestRequest:
             {"body": "a", "data": {}},
             {"body": 5},
             {"body": None},
-            {"json": object()},
+            {"json": object},
             {"data": 5},
             {"data": ["abc"]},
             {"method": "GE T"},
