@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scrapekit.failure import Failure
-from scrapekit.lanes import Lanes
+from scrapekit.lanes import HUGE_BYTES, Lanes
 from scrapekit.messages import Request, Response
 from scrapekit.spider import LaneName, Spider, lane_of
 
@@ -44,17 +44,34 @@ class Callbacks:
         one of its requests names what isn't there.
         """
         callback, lane = self.resolve(name)
-        await self._lanes.make_parsable(lane, response)
-        return self._checked(await self._lanes.run(lane, name, callback, response))
+        return self._checked(await self._run(lane, name, callback, response, response))
 
     async def call_on_error(self, failed: Failure) -> list[Any]:
         """The results of the spider's `on_error`, if it has one."""
         if self._on_error is None:
             return []
         callback, lane = self._on_error
-        if failed.response is not None:
-            await self._lanes.make_parsable(lane, failed.response)
-        return self._checked(await self._lanes.run(lane, "on_error", callback, failed))
+        return self._checked(await self._run(lane, "on_error", callback, failed, failed.response))
+
+    async def _run(
+        self,
+        lane: LaneName,
+        name: str | None,
+        callback: Callable[..., Any],
+        argument: Response | Failure,
+        response: Response | None,
+    ) -> list[Any]:
+        if response is None:
+            return await self._lanes.run(lane, name, callback, argument)
+        if lane == "process" or len(response.body) <= HUGE_BYTES or not response.is_markup:
+            await self._lanes.make_parsable(lane, response)
+            return await self._lanes.run(lane, name, callback, argument)
+        async with self._lanes.huge:
+            await self._lanes.make_parsable(lane, response)
+            try:
+                return await self._lanes.run(lane, name, callback, argument)
+            finally:
+                response.let_go()
 
     def _checked(self, results: list[Any]) -> list[Any]:
         requests = [result for result in results if isinstance(result, Request)]

@@ -36,7 +36,7 @@ class Deadlines:
         return Deadline(self, when)
 
     def close(self) -> None:
-        """No limit counts any more."""
+        """Leave no timer behind, once nothing is open any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

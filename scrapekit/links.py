@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from scrapekit import urls
 from scrapekit.request import Request
 
 _TABLES: Final = 8
 _LINKS: Final = 4096
-"""How many links are kept as Requests, in how many tables: 10 MB at the most."""
+"""How many links are kept as Requests, in how many tables: some 10 MB."""
 
 
 class _Links(dict[str, Request]):
@@ -26,7 +27,7 @@ class _Links(dict[str, Request]):
             request = Request(href, callback, session=session).at_depth(depth, reach)
         else:
             request = Request.link(href, callback, depth, session, reach)
-        if len(self) < _LINKS:
+        if len(self) < _LINKS and len(href) <= urls.LONGEST_KEPT:
             self[href] = request
         return request
 

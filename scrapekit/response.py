@@ -150,6 +150,10 @@ class Response:
         """Parse the body as HTML now. Blocks, and lets other threads run meanwhile."""
         _ = self.document.parser
 
+    def let_go(self) -> None:
+        """Forget the tree. Whoever asks again has the body parsed again."""
+        self._document = None
+
     def utf8(self) -> bytes:
         """What the parser would get: the text, as UTF-8. May block for long on a large page."""
         return self.body if self.encoding == "utf-8" else charset.scalar_text(self.text).encode()

@@ -68,7 +68,9 @@ def normalize(url: str) -> str:
 
 _FOLDERS: Final = 16
 _REFERENCES: Final = 4096
-"""How many results of joins are kept, for how many folders of pages: some 10 MB at the most."""
+"""How many results of joins are kept, for how many folders of pages; some 10 MB, as links are."""
+LONGEST_KEPT: Final = 300
+"""Longer references and URLs aren't kept: 80 MB at the very most, of a site that wants it so."""
 
 
 _OF_A_FOLDER: Final = re.compile(r"(?!\?)(?:https?://|(?!https?:))[^\x00-\x20]+", re.IGNORECASE)
@@ -90,7 +92,7 @@ class _Joined(dict[str, "str | None"]):
             joined = self[bare]
         elif href:
             joined = self._join(href) if self.keeps(href) and "#" not in href else ""
-        if joined != "" and len(self) < _REFERENCES:
+        if joined != "" and len(self) < _REFERENCES and _is_short(href) and _is_short(joined):
             self[href] = joined
         return joined
 
@@ -149,13 +151,19 @@ class Base:
     def _known(self) -> _Joined:
         folder = self.href.partition("?")[0].rpartition("/")[0]
         known = _joined.get(folder)
-        if known is None:
+        if known is None and not _is_short(folder):
+            known = _Joined(self.join)
+        elif known is None:
             if len(_joined) >= _FOLDERS:
                 _joined.clear()
             known = _joined[folder] = _Joined(self.join)
         elif len(known) >= _REFERENCES:
             known.clear()
         return known
+
+
+def _is_short(text: str | None) -> bool:
+    return text is None or len(text) <= LONGEST_KEPT
 
 
 def origin(href: str) -> str:

@@ -27,6 +27,9 @@ Note = Callable[[str, str, Cost], None]
 """Called with callback, lane and cost whenever a callback has ended."""
 
 
+HUGE_BYTES: Final = 4_194_304
+"""A tree takes ten times the memory of its page, and no budget counts it. Of larger pages than this
+one at a time is parsed and with its callback."""
 _LARGE_BYTES: Final = 65_536
 """An ordinary page of this size takes 0.6 ms to parse, more than a thread costs."""
 
@@ -65,6 +68,8 @@ class Lanes:
         self._threads = ThreadLane(threads)
         self._make_processes = make_processes
         self._making = asyncio.Lock()
+        self.huge = asyncio.Lock()
+        """Whoever has it has the only huge page that may be parsed."""
         self._deadlines = Deadlines()
         self._processes: ProcessLane | None = None
         self._note = note

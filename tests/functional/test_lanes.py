@@ -397,3 +397,34 @@ class Imported(Spider):
     def parse(self, response):
         return {{"pid": os.getpid()}}
 """
+
+
+class Huge(Spider):
+    """Notes how many pages are with their callback at a time, and whether a tree is kept after."""
+
+    allowed_domains = ("*",)
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.now, self.most = 0, 0
+        self.seen: list[Response] = []
+
+    async def parse(self, response: Response) -> AsyncIterator[Any]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        await asyncio.sleep(0.3)
+        yield {"title": response.get("title")}
+        self.seen.append(response)
+        self.now -= 1
+
+
+@pytest.mark.parametrize("size", [5_000_000, 1_000_000])
+async def test_of_huge_pages_one_is_parsed_at_a_time(size: int) -> None:
+    page = "<title>Tea</title><p>" + "tea " * (size // 4)
+    async with Site({"*": page}) as site:
+        spider = Huge(start_urls=site.urls("/0", "/1", "/2", "/3"))
+        items, _ = await crawled(spider, settings={"concurrency": 4, "adaptive": False})
+    assert items == [{"title": "Tea"}] * 4
+    is_huge = size > 4_194_304
+    assert (spider.most == 1) == is_huge
+    assert all((response._document is None) == is_huge for response in spider.seen)

@@ -34,6 +34,17 @@ def test_what_is_no_superset_of_ascii_is_suspect() -> None:
     assert not shape.is_suspect(("<p>tea</p>" * 10).encode("utf-16"))
 
 
+def test_a_page_of_nul_is_suspect_wherever_it_begins() -> None:
+    assert shape.is_suspect(bytes(10_000))
+    assert shape.is_suspect(b"<p>tea</p>" * 1_000 + bytes(10_000))
+
+
+def test_more_tags_are_let_pass_where_parsing_may_take_longer() -> None:
+    html = b"<p>tea</p>" * 6_000
+    assert shape.is_suspect(html, 0.1)
+    assert not shape.is_suspect(html, 0.3)
+
+
 @pytest.mark.parametrize("offset", range(0, 4096, 256))
 def test_a_long_tag_is_seen_wherever_it_is(offset: int) -> None:
     page = b"<p>tea</p>" * 600

@@ -449,3 +449,14 @@ def test_a_page_counts_by_itself_in_each_session() -> None:
     assert urls.fingerprint(url, session="x") == urls.fingerprint(
         "http://a.test/?a=2&b=1", session="x"
     )
+
+
+def test_links_that_are_long_are_not_kept() -> None:
+    urls._joined.clear()
+    base = urls.Base("http://a.test/folder/page")
+    long = "x" * 1_000_000
+    assert base.join_all([long, "y"]) == [f"http://a.test/folder/{long}", "http://a.test/folder/y"]
+    assert [*urls._joined["http://a.test/folder"]] == ["y"]
+    deep = urls.Base(f"http://a.test/{long}/page")
+    assert deep.join_all(["y"]) == [f"http://a.test/{long}/y"]
+    assert [*urls._joined] == ["http://a.test/folder"]
