@@ -52,6 +52,10 @@ class Earlier:
         found = self._ask("SELECT value FROM notes WHERE kind = ? AND name = ?", kind, name)
         return None if found is None else str(found)
 
+    def notes(self, kind: str) -> Iterator[tuple[str, str]]:
+        """All notes of a kind, by name."""
+        return self._rows("SELECT name, value FROM notes WHERE kind = ?", kind)
+
     @property
     def code(self) -> str:
         """What made all of its pages; "" if that was not the same all the time."""
