@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -516,6 +518,53 @@ async def test_a_finished_crawl_that_is_run_again_tells_nothing_twice(tmp_path: 
     written = [json.loads(line) for line in Path(output).read_text().splitlines()]
     assert marks(written) == marks(items)
     assert len(written) == 3
+
+
+@pytest.mark.parametrize("name", ["two.jsonl", "two.csv", "two.json", "two.sqlite"])
+async def test_what_is_met_after_a_retry_is_not_gone_any_more(scrapekit: Called, name: str) -> None:
+    pages: Pages = {"/": links("/hub", "/z"), "/hub": links("/a", "/b"), "/z": "<h1>Z</h1>"}
+    async with Site(pages | {"/a": "<h1>A</h1>", "/b": "<h1>B</h1>"}) as site:
+        start = ("crawl", "pages.py", "-a", f"start_urls={site.url()}")
+        again = (*start, "--job", "two", "--since", "one", "-o", name)
+        await scrapekit.beside(*start, "--job", "one")
+        site.pages |= {"/hub": 404, "/z": 404}
+        first = await scrapekit.beside(*again)
+        site.pages |= {"/hub": links("/a"), "/a": "<h1>A</h1>"}
+        await scrapekit.beside("retry", "two")
+        last = await scrapekit.beside(*again)
+        items = await scrapekit.beside("export", "two", "-o", "-")
+        state = await scrapekit.beside("job", "two")
+        await scrapekit.beside("export", "two", "-o", f"once.{name}")
+    assert "1 same, 4 gone" in first.err
+    assert "2 same, 2 gone" in last.err
+    assert "5 items" in state.out
+    found = [json.loads(line) for line in items.out.splitlines()]
+    expected = [("", "same"), ("", "same"), ("A", "same"), ("B", "gone"), ("Z", "gone")]
+    assert sorted((item["title"], item["_change"]) for item in found) == expected
+    if name.endswith("sqlite"):
+        with closing(sqlite3.connect(scrapekit.folder / name)) as database:
+            rows = database.execute("SELECT title, _change FROM items").fetchall()
+        assert sorted(rows) == expected
+    else:
+        assert scrapekit.read(name) == scrapekit.read(f"once.{name}")
+
+
+async def test_a_file_with_lines_of_others_isnt_made_anew_after_a_retry(
+    scrapekit: Called,
+) -> None:
+    async with Site({"/": links("/a"), "/a": "<h1>A</h1>"}) as site:
+        start = ("crawl", "pages.py", "-a", f"start_urls={site.url()}")
+        again = (*start, "--job", "two", "--since", "one", "-o", "two.jsonl")
+        await scrapekit.beside(*start, "--job", "one")
+        site.pages["/a"] = 404
+        await scrapekit.beside(*again)
+        await scrapekit.beside("retry", "two")
+        written = scrapekit.read("two.jsonl") + '{"mine":1}\n'
+        scrapekit.write("two.jsonl", written)
+        refused = await scrapekit.beside(*again)
+    assert refused.code == 3
+    assert "something was added to it since" in refused.err
+    assert scrapekit.read("two.jsonl") == written
 
 
 async def test_meta_that_no_job_could_keep_is_nothing_known(tmp_path: Path) -> None:
