@@ -165,7 +165,8 @@ class Engine:
             settings, self._retries, self._callbacks, self._lanes.run_blocking, self._tell
         )
         ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
-        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead)
+        left_out = self._recrawl.left_out if since is not None else None
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead, left_out)
         self._feed = Feed(
             spider,
             self._sitemaps,

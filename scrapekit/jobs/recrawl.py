@@ -111,6 +111,7 @@ class Recrawl:
         if self.since is None:
             return
         if request.callback == SITEMAP:
-            self.incomplete(_NO_SITEMAP)
+            if self.since.has_asked(request):
+                self.incomplete(_NO_SITEMAP if asked else "a sitemap was left out")
         elif (note := self.since.leave_out(request, asked=asked)) is not None:
             self._frontier.remember(LEFT_OUT, *note)

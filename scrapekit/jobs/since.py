@@ -189,6 +189,10 @@ class Since:
         self._left_out[name] = LeftOut(request.url, request.session, asked)
         return name, msgspec.json.encode(self._left_out[name]).decode()
 
+    def has_asked(self, request: Request) -> bool:
+        """Whether the earlier job has asked for that."""
+        return self._earlier.has_seen(request.fingerprint)
+
     def incomplete(self, why: str) -> None:
         """Not everything was looked at, and nobody can say what was missed: nothing is gone."""
         self.counts.why = self.counts.why or why

@@ -298,6 +298,51 @@ async def test_nothing_is_gone_if_a_sitemap_is_not_read_to_its_end(
     assert "gone ones not known: a sitemap could not be read" in str(report)
 
 
+async def test_what_sitemap_since_leaves_out_is_not_gone(tmp_path: Path) -> None:
+    async with Site({f"/{name}": f"<h1>{name}</h1>" for name in "ab"}) as site:
+        listed = "".join(
+            f"<url><loc>{site.url(path)}</loc><lastmod>{day}</lastmod></url>"
+            for path, day in {"/a": "2026-01-01", "/b": "2026-03-01"}.items()
+        )
+        site.pages["/map.xml"] = answer(200, f"<urlset>{listed}</urlset>")
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        second.sitemap_since = "2026-02-01"
+        await run(site, tmp_path, "one", spider=first)
+        items, report = await run(site, tmp_path, "two", spider=second, since=tmp_path / "one")
+    assert marks(items) == {"b": "same"}
+    assert (counts(report).unknown, counts(report).complete) == (1, True)
+
+
+@pytest.mark.parametrize("before", [None, "2026-02-01"])
+async def test_what_a_sitemap_lists_that_sitemap_since_leaves_out_is_not_gone(
+    tmp_path: Path, before: str | None
+) -> None:
+    pages: Pages = {f"/{name}": f"<h1>{name}</h1>" for name in "abc"}
+    async with Site(pages) as site:
+        maps = {"/old.xml": "2026-01-01", "/new.xml": "2026-03-01"}
+        listed = "".join(
+            f"<sitemap><loc>{site.url(path)}</loc><lastmod>{day}</lastmod></sitemap>"
+            for path, day in maps.items()
+        )
+        site.pages |= {
+            "/map.xml": answer(200, f"<sitemapindex>{listed}</sitemapindex>"),
+            "/old.xml": answer(200, f"<urlset><url><loc>{site.url('/a')}</loc></url></urlset>"),
+            "/new.xml": answer(200, f"<urlset><url><loc>{site.url('/b')}</loc></url></urlset>"),
+        }
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        first.sitemap_since, second.sitemap_since = before, "2026-02-01"
+        await run(site, tmp_path, "one", spider=first)
+        site.pages["/new.xml"] = answer(
+            200, f"<urlset><url><loc>{site.url('/c')}</loc></url></urlset>"
+        )
+        items, report = await run(site, tmp_path, "two", spider=second, since=tmp_path / "one")
+    gone = {"b": "gone"} if before else {}
+    assert marks(items) == {"c": "new", **gone}
+    assert ("gone ones not known: a sitemap was left out" in str(report)) is not bool(before)
+
+
 async def test_what_a_stage_loses_is_not_gone(tmp_path: Path) -> None:
     def fails(item: dict[str, Any]) -> dict[str, Any]:
         if item["title"] == "B":
