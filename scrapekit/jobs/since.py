@@ -176,8 +176,8 @@ class Since:
         """A rule of the crawl keeps a page from being asked for, or an item of it was lost: what
         to note on it as `LEFT_OUT`, by which name; None if it isn't known, or was noted before.
         """
-        self._forget(request)
         name = pages.identity(request)
+        self._looked_up.pop(name, None)
         before = self._left_out.get(name)
         if before is not None and (before.asked or not asked):
             return None

@@ -16,6 +16,7 @@ from aiohttp import web
 import scrapekit as library
 from scrapekit import Request, Response, Spider
 from scrapekit.errors import JobError
+from scrapekit.jobs import items_of, retry
 from scrapekit.jobs.diff import differences
 from scrapekit.report import ChangeCounts, Report
 from scrapekit.testing import FakeTransport
@@ -592,6 +593,28 @@ async def test_what_is_met_after_a_retry_is_not_gone_any_more(scrapekit: Called,
         assert sorted(rows) == expected
     else:
         assert scrapekit.read(name) == scrapekit.read(f"once.{name}")
+
+
+@pytest.mark.parametrize("name", ["two.jsonl", "two.csv", "two.json", "two.sqlite"])
+async def test_what_is_gone_after_a_retry_as_well_is_told_once(tmp_path: Path, name: str) -> None:
+    output = str(tmp_path / name)
+    async with Site({"/": links("/a"), "/a": "<h1>A</h1>"}) as site:
+        await run(site, tmp_path, "one")
+        site.pages["/a"] = 404
+        options: dict[str, Any] = {"since": tmp_path / "one", "output": output}
+        first, _ = await run(site, tmp_path, "two", **options)
+        retry(tmp_path / "two")
+        second, report = await run(site, tmp_path, "two", **options)
+        third, _ = await run(site, tmp_path, "two", **options)
+    assert marks(first) == marks(second) == {"A": "gone"}
+    assert third == []
+    assert counts(report).gone == 1
+    assert [item for items in items_of(tmp_path / "two") for item in items] == first
+    if name.endswith("sqlite"):
+        with closing(sqlite3.connect(output)) as database:
+            assert database.execute("SELECT title FROM items").fetchall() == [("A",)]
+    else:
+        assert Path(output).read_text().count("gone") == 1
 
 
 async def test_a_file_with_lines_of_others_isnt_made_anew_after_a_retry(
