@@ -165,7 +165,8 @@ class Engine:
             settings, self._retries, self._callbacks, self._lanes.run_blocking, self._tell
         )
         ahead = most_ahead(settings.max_bytes_in_flight, settings.max_body_bytes)
-        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead)
+        left_out = self._recrawl.left_out if since is not None else None
+        self._sitemaps = SitemapFeed(spider, self._sitemap_failed, ahead, left_out)
         self._feed = Feed(
             spider,
             self._sitemaps,
@@ -177,6 +178,7 @@ class Engine:
             fetcher=self._fetcher,
             clock=clock,
             announcer=self._tell,
+            left_out=self._recrawl.left_out,
             max_depth=settings.max_depth,
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
@@ -187,6 +189,7 @@ class Engine:
             self._tell,
             self._fetcher.reach,
             unseen=frontier.unseen,
+            left_out=self._recrawl.left_out,
             keep_items=frontier.keeps or since is not None,
         )
         self._delivery = Delivery(exports, hand_over, self._tell, self._export_broke)
@@ -296,6 +299,8 @@ class Engine:
         """After the last page: what an earlier job had, and this crawl hasn't met again."""
         if self.reason is not None:
             return
+        if self._frontier.left_out:
+            self._recrawl.incomplete("the job has requests that were left out")
         try:
             async for outcome in self._recrawl.gone():
                 await self._delivery.deliver(outcome)
@@ -472,6 +477,7 @@ class Engine:
                 self._job_broke(error)
             except Exception as error:
                 self._tell.failed(failure(error, "start", callback="start"))
+                self._recrawl.incomplete("start() failed")
             finally:
                 self._sources -= 1
                 if not self._sources:
@@ -549,6 +555,7 @@ class Engine:
 
     def _sitemap_failed(self, request: Request, error: SitemapError) -> None:
         self._tell.failed(failure(error, "fetch", request=request))
+        self._recrawl.incomplete("a sitemap could not be read to its end")
 
     def _check_status(self, response: Response, *, is_known: bool = False) -> bool:
         """Whether it is a page, and no sitemap. Raises BadStatus."""

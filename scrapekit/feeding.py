@@ -4,7 +4,7 @@ beside them what sitemaps list.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import Any, Final
 
@@ -45,6 +45,7 @@ class Feed:
         fetcher: Fetcher,
         clock: Clock,
         announcer: Announcer,
+        left_out: Callable[[Sequence[Request]], Awaitable[None]],
         max_depth: int | None = None,
     ) -> None:
         self._spider = spider
@@ -57,6 +58,7 @@ class Feed:
         self._fetcher = fetcher
         self._clock = clock
         self._tell = announcer
+        self._left_out = left_out
         self._max_depth = max_depth
         self._origins: set[str] = set()
         self._resumed = False
@@ -134,8 +136,10 @@ class Feed:
         filed = request.at_depth(0).filed_at(self._clock.now())
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
+            await self._left_out([request])
         elif refused := self._fetcher.reach.refusal(request.url, request.reach):
             self._tell.dropped(refused.reason, 1, request.url)
+            await self._left_out([request])
         elif not self._fetcher.claims.is_landed(filed) and await self._scheduler.add([filed]):
             return True
         elif not self._resumed:

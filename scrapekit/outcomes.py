@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -34,6 +34,7 @@ class Outcomes:
         reach: Reach,
         *,
         unseen: Callable[[Sequence[Request]], Sequence[Request]],
+        left_out: Callable[[Sequence[Request]], Awaitable[None]],
         keep_items: bool = False,
     ) -> None:
         self._settings = settings
@@ -42,6 +43,7 @@ class Outcomes:
         self._tell = announcer
         self._reach = reach
         self._unseen = unseen
+        self._left_out = left_out
         self._keep_items = keep_items
         self.items = 0
 
@@ -79,15 +81,18 @@ class Outcomes:
             # Or else it would pass for a duplicate of itself when it is put back.
             aliases = ()
         lines = self._encode(lease, items, troubles) if self._keep_items else []
-        requests = self._within_depth(lease, requests)
+        left_out: list[Request] = []
+        requests = self._within_depth(lease, requests, left_out)
         admitted: list[Request] = []
         duplicates = 0
         for some in batched(requests):
             if admitted or duplicates:
                 await asyncio.sleep(0)
             new = self._unseen(some)
-            admitted += self._admit(lease, new, reach)
+            admitted += self._admit(lease, new, reach, left_out)
             duplicates += len(some) - len(new)
+        if left_out:
+            await self._left_out(left_out)
         return Outcome(lease, admitted, items, aliases, lines, failed, troubles, duplicates)
 
     def _encode(self, lease: Lease, items: list[Any], troubles: list[Failure]) -> list[bytes]:
@@ -125,21 +130,27 @@ class Outcomes:
             self._tell.items_dropped(lease.request, "max_items", len(items) - len(kept))
         return kept
 
-    def _within_depth(self, lease: Lease, requests: list[Request]) -> list[Request]:
+    def _within_depth(
+        self, lease: Lease, requests: list[Request], left_out: list[Request]
+    ) -> list[Request]:
         limit = self._settings.max_depth
         if not requests or limit is None or lease.request.depth < limit:
             return requests
         self._tell.dropped("depth", len(requests), requests[0].url)
+        left_out += requests
         return []
 
-    def _admit(self, lease: Lease, requests: Sequence[Request], reach: int) -> Sequence[Request]:
-        """Those requests that the crawl's rules let in."""
+    def _admit(
+        self, lease: Lease, requests: Sequence[Request], reach: int, left_out: list[Request]
+    ) -> Sequence[Request]:
+        """Those requests that the crawl's rules let in; the others are added to `left_out`."""
         if not requests:
             return requests
         depth = lease.request.depth + 1
         refused = self._refused(requests, reach)
         if refused:
             self._tell_refused(requests, refused)
+            left_out += [r for r in requests if urls.origin(r.url) in refused]
             requests = [r for r in requests if urls.origin(r.url) not in refused]
         admitted = [request.at_depth(depth, reach) for request in requests]
         if any(map(_WHEN, admitted)):

@@ -96,9 +96,11 @@ class ChangeCounts(msgspec.Struct, kw_only=True):
     same: int = 0
     gone: int = 0
     unknown: int = 0
-    """Old items of pages that could not be had: they may be gone or not."""
+    """Old items of pages that could not be had, or weren't asked for: they may be gone or not."""
     complete: bool = False
     """Whether the crawl came to its end: only then is it known what is gone."""
+    why: str = ""
+    """Why it isn't known what is gone, though the crawl came to its end."""
 
 
 class JobCounts(msgspec.Struct, kw_only=True):
@@ -303,8 +305,9 @@ def _tally(counts: Mapping[int, int] | Mapping[str, int] | Mapping[str, float]) 
 
 
 def _since(since: ChangeCounts) -> str:
-    gone = f"{since.gone:,} gone" if since.complete else "gone ones not known: it ended early"
-    unknown = f", {since.unknown:,} of pages that failed" if since.unknown else ""
+    why = printable(since.why or "it ended early")
+    gone = f"{since.gone:,} gone" if since.complete else f"gone ones not known: {why}"
+    unknown = f", {since.unknown:,} of pages not seen" if since.unknown else ""
     return (
         f"{_count(since.pages, 'page')} unchanged; items: {since.new:,} new, "
         f"{since.changed:,} changed, {since.same:,} same, {gone}{unknown}"

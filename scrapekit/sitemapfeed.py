@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from typing import Final
 
@@ -36,7 +36,7 @@ Rule = tuple[re.Pattern[str], str | None]
 
 class SitemapFeed:
     """Of one spider. `fail` is told of each sitemap that can't be read to its end; `ahead` are
-    requested or wait to be read at a time.
+    requested or wait to be read at a time. `left_out` is told of what `sitemap_since` leaves out.
     """
 
     def __init__(
@@ -44,10 +44,14 @@ class SitemapFeed:
         spider: Spider,
         fail: Callable[[Request, SitemapError], None],
         ahead: int = _MOST_AHEAD,
+        left_out: Callable[[Sequence[Request]], Awaitable[None]] | None = None,
     ) -> None:
         self._spider = spider
         self._fail = fail
         self._ahead = ahead
+        self._left_out = left_out
+        self._older: list[Request] = []
+        """What was left out, and isn't told yet."""
         self.roots: list[str] = []
         """The spider's `sitemap_urls`."""
         self.rules: list[Rule] = []
@@ -105,6 +109,9 @@ class SitemapFeed:
                 for requests in self._read(response):
                     for request in requests:
                         yield request.at_depth(0, response.reach)
+                    if self._left_out is not None and self._older:
+                        older, self._older = self._older, []
+                        await self._left_out(older)
                     await asyncio.sleep(0)
                 self._under_way.discard(response.request.url)
                 self._here.discard(response.request.url)
@@ -123,6 +130,8 @@ class SitemapFeed:
         problems: dict[str, None] = {}
         for entries in sitemap:
             new = [entry.url for entry in entries if self._is_new_enough(entry)]
+            if self._left_out is not None and len(new) < len(entries):
+                self._older += self._passed_over(entries, sitemap.lists_sitemaps)
             if not sitemap.lists_sitemaps:
                 yield [page for url in new if (page := self._page(url)) is not None]
                 continue
@@ -158,6 +167,14 @@ class SitemapFeed:
             if pattern.search(url):
                 return Request(url, callback)
         return None
+
+    def _passed_over(self, entries: Sequence[Entry], are_sitemaps: bool) -> Iterator[Request]:
+        """The requests that entries would give, if they weren't too old."""
+        for entry in entries:
+            if not self._is_new_enough(entry):
+                page = Request(entry.url, SITEMAP) if are_sitemaps else self._page(entry.url)
+                if page is not None:
+                    yield page
 
     def _is_new_enough(self, entry: Entry) -> bool:
         return self._since is None or entry.lastmod is None or entry.lastmod >= self._since

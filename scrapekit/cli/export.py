@@ -29,7 +29,7 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FILE",
         type=lambda spec: (spec, "new"),
         help="where to: .jsonl, .json, .csv, .sqlite, or FILE:csv; - is JSON Lines on standard "
-        "output; FILE must be new or empty",
+        "output; FILE must be new or empty, or see --append",
     )
     output.add_argument(
         "-O",
@@ -37,6 +37,9 @@ def add_to(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> Non
         metavar="FILE",
         type=lambda spec: (spec, "overwrite"),
         help="the same, but FILE is overwritten",
+    )
+    parser.add_argument(
+        "--append", action="store_true", help="add to the FILE of -o that holds items already"
     )
     parser.set_defaults(run=run, parser=parser)
 
@@ -52,8 +55,10 @@ def run(arguments: argparse.Namespace) -> int:
     state(arguments.folder)
     parser: argparse.ArgumentParser = arguments.parser
     spec, mode = arguments.output
+    if arguments.append and mode != "new":
+        parser.error("--append says how -o FILE is written, and there is no -o")
     try:
-        export = open_spec(spec, mode=mode)
+        export = open_spec(spec, mode="append" if arguments.append else mode)
     except UsageError as error:
         parser.error(str(error))
     try:

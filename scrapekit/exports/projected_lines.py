@@ -58,7 +58,9 @@ class LinesProjection:
     def claim(self, place: Place | None) -> Place:
         if place is not None:
             self.place = place
-            return place
+            if place.stale and size_of(self.path) == place.position and self._is_as_it_was():
+                self.place = msgspec.structs.replace(place, stale=False, discard=True)
+            return self.place
         size = size_of(self.path)
         base = size if self._mode == "append" else 0
         if base:

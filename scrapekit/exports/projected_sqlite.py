@@ -36,6 +36,8 @@ class SqliteProjection:
     def claim(self, place: Place | None) -> Place:
         if place is not None:
             self.place = place
+            if place.stale and not place.base and self._is_as_it_was():
+                self.place = msgspec.structs.replace(place, stale=False, discard=True)
         else:
             append = self._mode == "append" and size_of(self.path) > 0
             discard = not append and size_of(self.path) > 0
@@ -44,6 +46,10 @@ class SqliteProjection:
                 self.place, base=int(append), position=rows, discard=discard
             )
         return self.place
+
+    def _is_as_it_was(self) -> bool:
+        there = whose(self.path) if size_of(self.path) else None
+        return there == (self._mark, self.place.page) and rows_of(self.path) == self.place.count
 
     def open(self, read: Read, *, rebuild: bool) -> None:
         try:

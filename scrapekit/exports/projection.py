@@ -41,6 +41,9 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is written for spreadsheets."""
     discard: bool = False
     """What else is in the file may be thrown away."""
+    stale: bool = False
+    """The job has taken back some of these items: the file is to be made anew, if it is as it was
+    left."""
 
 
 class Items(NamedTuple):

@@ -12,6 +12,7 @@ from scrapekit.frontier import pages
 from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import DATABASE
 from scrapekit.frontier.pages import PAGE, Page
+from scrapekit.frontier.records import signed
 from scrapekit.frontier.sqlite import JOB
 from scrapekit.frontier.store import broken
 from scrapekit.items import decode_json
@@ -52,6 +53,10 @@ class Earlier:
         found = self._ask("SELECT value FROM notes WHERE kind = ? AND name = ?", kind, name)
         return None if found is None else str(found)
 
+    def notes(self, kind: str) -> Iterator[tuple[str, str]]:
+        """All notes of a kind, by name."""
+        return self._rows("SELECT name, value FROM notes WHERE kind = ?", kind)
+
     @property
     def code(self) -> str:
         """What made all of its pages; "" if that was not the same all the time."""
@@ -62,6 +67,11 @@ class Earlier:
         note = self.note(PAGE, identity)
         with sound(self.path, "what it knows of a page"):
             return pages.decode(note) if note else None
+
+    def has_seen(self, fingerprint: int) -> bool:
+        """Whether a request was ever filed."""
+        sql = "SELECT 1 FROM seen WHERE fingerprint = ?"
+        return self._ask(sql, signed(fingerprint)) is not None
 
     def items(self, number: int) -> list[Item]:
         """The items of a page, by its number."""

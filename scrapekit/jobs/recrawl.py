@@ -11,11 +11,13 @@ from scrapekit.failure import Failure
 from scrapekit.frontier.base import Frontier, Outcome
 from scrapekit.frontier.pages import page
 from scrapekit.frontier.sqlite import JOB
-from scrapekit.jobs.since import GONE, Since, Unchanged
+from scrapekit.jobs.since import GONE, LEFT_OUT, Since, Unchanged
 from scrapekit.messages import Request, Response
-from scrapekit.robots import TOO_COMPLEX
+from scrapekit.sitemaps import CALLBACK as SITEMAP
 
-_OF_ROBOTS: Final = ("robots", TOO_COMPLEX)
+_NO_SITEMAP: Final = "a sitemap could not be read"
+_PER_TURN: Final = 64
+"""Pages that are looked up in one go: a millisecond or two."""
 
 
 class Recrawl:
@@ -47,13 +49,33 @@ class Recrawl:
         return self.since.unchanged(request, response) if self.since is not None else None
 
     def refused(self, request: Request, refusal: Refused) -> None:
-        """A rule forbids a page. If that is its robots.txt, nobody knows what has become of it."""
-        if self.since is not None and refusal.reason in _OF_ROBOTS:
-            self.since.missed(request)
+        """A rule forbids a page: nobody knows what has become of it, or of what is behind it. But
+        one that is a duplicate is had by way of another request.
+        """
+        if refusal.reason != "duplicate":
+            self._leave_out(request, asked=True)
+
+    async def left_out(self, requests: Sequence[Request]) -> None:
+        """Requests aren't filed, since a rule forbids it: the same. Waits in between."""
+        if self.since is None:
+            return
+        for number, request in enumerate(requests, 1):
+            self._leave_out(request)
+            if number % _PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    def incomplete(self, why: str) -> None:
+        """What there was to be asked for isn't known as a whole, so nothing is told to be gone."""
+        if self.since is not None:
+            self.since.incomplete(why)
 
     def failed(self, request: Request, failed: Failure) -> list[Request]:
         """A page could not be had or not be parsed: where it led to in the earlier job."""
-        return self.since.missed(request, failed) if self.since is not None else []
+        if self.since is None:
+            return []
+        if request.callback == SITEMAP:
+            self.incomplete(_NO_SITEMAP)
+        return self.since.missed(request, failed)
 
     def complete(
         self,
@@ -70,12 +92,26 @@ class Recrawl:
             outcome.page = kept.page if kept is not None else page(response, results)
         if self.since is not None:
             self.since.mark(outcome, kept)
+            if outcome.troubles:
+                self._leave_out(outcome.lease.request, asked=True)
 
     async def gone(self) -> AsyncIterator[Outcome]:
         """After the last page: the earlier job's items that are on none, once they are kept."""
-        if self.since is None:
+        if self.since is None or self.since.counts.why:
             return
+        for number, _ in enumerate(self.since.look_behind(self._frontier.has_seen)):
+            if number % _PER_TURN == 0:
+                await asyncio.sleep(0)
         for outcome, note in self.since.gone():
             self._frontier.remember(JOB, GONE, note)
             await self._frontier.keep(outcome.lines)
             yield outcome
+
+    def _leave_out(self, request: Request, *, asked: bool = False) -> None:
+        if self.since is None:
+            return
+        if request.callback == SITEMAP:
+            if self.since.has_asked(request):
+                self.incomplete(_NO_SITEMAP if asked else "a sitemap was left out")
+        elif (note := self.since.leave_out(request, asked=asked)) is not None:
+            self._frontier.remember(LEFT_OUT, *note)

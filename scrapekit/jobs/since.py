@@ -8,7 +8,7 @@ changed, every page is fetched and parsed anew, and only the items are compared.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -37,6 +37,9 @@ from scrapekit.spider import Spider
 GONE: Final = "gone"
 """The note of a job on how far it has told of the items that are gone."""
 
+LEFT_OUT: Final = "left out"
+"""The kind of the notes on pages of the earlier job that weren't asked for; by `pages.identity`."""
+
 _GONE_STATUSES: Final = frozenset({404, 410})
 # RFC 9110, 13.1 and 14.2: the answer to these is for whoever asked so.
 _OWN_BUSINESS: Final = frozenset(
@@ -44,6 +47,16 @@ _OWN_BUSINESS: Final = frozenset(
 )
 
 logger = logging.getLogger("scrapekit")
+
+
+class LeftOut(msgspec.Struct):
+    """A page that a rule kept from being asked for, so that nobody knows what has become of it."""
+
+    url: str = ""
+    session: str = ""
+    asked: bool = False
+    """It came to its turn, but wasn't had; or else some link to it was left out, and another one
+    may have been followed."""
 
 
 class Unchanged(NamedTuple):
@@ -73,6 +86,7 @@ class Since:
         self._trusted = True
         self._told = -1
         self._unknown: set[int] = set()
+        self._left_out: dict[str, LeftOut] = {}
         self._looked_up: dict[str, Page | None] = {}
 
     def __repr__(self) -> str:
@@ -146,27 +160,73 @@ class Since:
         for match in matches:
             setattr(self.counts, match.change, getattr(self.counts, match.change) + 1)
 
-    def missed(self, request: Request, failed: Failure | None = None) -> list[Request]:
+    def missed(self, request: Request, failed: Failure) -> list[Request]:
         """A page could not be had, or not be parsed: where it led to, so that what is behind it
-        isn't lost with it. Nothing if the site says that it is gone, or a rule forbids it.
+        isn't lost with it. Nothing if the site says that it is gone.
         """
         known = self._known(request)
         self._forget(request)
-        error = failed.error if failed is not None else None
+        error = failed.error
         if known is None or (isinstance(error, BadStatus) and error.status in _GONE_STATUSES):
             return []
-        self._unknown.update(self._items.of_page(known.p))
-        self.counts.unknown = len(self._unknown)
-        return self._requests(known) if failed is not None else []
+        self._doubt(known)
+        return self._requests(known)
+
+    def leave_out(self, request: Request, *, asked: bool = False) -> tuple[str, str] | None:
+        """A rule of the crawl keeps a page from being asked for, or an item of it was lost: what
+        to note on it as `LEFT_OUT`, by which name; None if it isn't known, or was noted before.
+        """
+        name = pages.identity(request)
+        self._looked_up.pop(name, None)
+        before = self._left_out.get(name)
+        if before is not None and (before.asked or not asked):
+            return None
+        known = self._earlier.page(name)
+        if known is None:
+            return None
+        if asked:
+            self._doubt(known)
+        self._left_out[name] = LeftOut(request.url, request.session, asked)
+        return name, msgspec.json.encode(self._left_out[name]).decode()
+
+    def has_asked(self, request: Request) -> bool:
+        """Whether the earlier job has asked for that."""
+        return self._earlier.has_seen(request.fingerprint)
+
+    def incomplete(self, why: str) -> None:
+        """Not everything was looked at, and nobody can say what was missed: nothing is gone."""
+        self.counts.why = self.counts.why or why
+
+    def look_behind(self, seen: Callable[[str, str], bool]) -> Iterator[None]:
+        """Find out, step by step, what is unknown because it lies behind pages that were left out.
+        `seen` tells whether a URL was asked for in a session.
+        """
+        waiting = [name for name, page in self._left_out.items() if self._is_unseen(page, seen)]
+        met = set(waiting)
+        while waiting:
+            known = self._earlier.page(waiting.pop())
+            if known is not None:
+                self._doubt(known)
+                behind = {
+                    pages.identity(request)
+                    for request in self._requests(known)
+                    if not seen(request.url, request.session)
+                }
+                waiting += behind - met
+                met |= behind
+            yield
 
     def gone(self) -> Iterator[tuple[Outcome, str]]:
         """The items that weren't met again, a page's at a time, and what to note with them as
         `GONE`. Only for a crawl that has come to its end.
         """
         self.counts.complete = True
+        self.counts.unknown = 0
         left: dict[int, list[int]] = {}
         for number in self._items.left():
-            if number not in self._unknown and number > self._told:
+            if number in self._unknown:
+                self.counts.unknown += 1
+            elif number > self._told:
                 left.setdefault(self._items.page_of(number), []).append(number)
         where = self._earlier.urls(left) if left else {}
         for page, numbers in sorted(left.items()):
@@ -191,9 +251,21 @@ class Since:
                         request = request_of(msgspec.json.decode(record, type=Record))
                     known = self._known(request)
                     self._unknown.update(self._items.of_page(known.p) if known else ())
+            for name, value in own.notes(LEFT_OUT):
+                with sound(own.path, "a note on a page that it left out"):
+                    page = self._left_out[name] = msgspec.json.decode(value, type=LeftOut)
+                known = self._earlier.page(name) if page.asked else None
+                self._unknown.update(self._items.of_page(known.p) if known else ())
         finally:
             self._looked_up.clear()
             own.close()
+
+    def _doubt(self, known: Page) -> None:
+        self._unknown.update(self._items.of_page(known.p))
+        self.counts.unknown = len(self._unknown)
+
+    def _is_unseen(self, page: LeftOut, seen: Callable[[str, str], bool]) -> bool:
+        return page.asked or not seen(page.url, page.session)
 
     def _requests(self, known: Page) -> list[Request]:
         with sound(self._earlier.path, "what it knows of a page"):

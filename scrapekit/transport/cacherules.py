@@ -157,8 +157,9 @@ def worth_keeping(headers: Fields) -> CIMultiDict[str]:
 def updated(kept: Fields, answer: Fields) -> CIMultiDict[str]:
     """RFC 9111, 3.2: the fields of a kept response that a 304 has confirmed."""
     news = _without(worth_keeping(answer), _NOT_UPDATED)
-    # An Age that isn't told anew was that of the former answer.
-    replaced = {"age", *(name.lower() for name in news)}
+    # An Age that isn't told anew was that of the former answer, and so was a Date: without one, the
+    # time of arrival counts (RFC 9110, 6.6.1).
+    replaced = {"age", "date", *(name.lower() for name in news)}
     return CIMultiDict([*_without(kept, replaced).items(), *news.items()])
 
 

@@ -212,6 +212,21 @@ async def test_items_are_exported_again_in_every_format(command: Called, name: s
         assert all(number in command.read(target) for number in "012345")
 
 
+async def test_an_export_is_added_to_a_file_as_the_refusal_advises(command: Called) -> None:
+    async with Site(shop()) as site:
+        await command.beside(*crawl(site, "--job", "j"))
+    export = ("export", "j", "-o", "items.jsonl")
+    command.write("items.jsonl", '{"title":"old"}\n')
+    refused = await command.beside(*export)
+    added = await command.beside(*export, "--append")
+    both = await command.beside("export", "j", "-O", "items.jsonl", "--append")
+    assert refused.code == 3
+    assert "add to it with --append" in refused.error
+    assert added.code == 0, added.err
+    assert sorted(titles(command.folder / "items.jsonl")) == [*"012345", "old"]
+    assert both.code == 2
+
+
 def test_a_bad_export_is_refused(scrapekit: Called) -> None:
     (scrapekit.folder / "j").mkdir()
     assert scrapekit("export", "j").code == 2

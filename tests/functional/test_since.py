@@ -3,8 +3,10 @@ from __future__ import annotations
 import asyncio
 import json
 import signal
+import sqlite3
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from aiohttp import web
 import scrapekit as library
 from scrapekit import Request, Response, Spider
 from scrapekit.errors import JobError
+from scrapekit.jobs import items_of, retry
 from scrapekit.jobs.diff import differences
 from scrapekit.report import ChangeCounts, Report
 from scrapekit.testing import FakeTransport
@@ -147,7 +150,7 @@ async def test_a_page_that_fails_loses_nothing_that_is_behind_it(tmp_path: Path,
     assert marks(items) == {"A": "same"}
     assert counts(report).unknown == 1
     assert counts(report).gone == 0
-    assert "0 gone, 1 of pages that failed\n" in str(report)
+    assert "0 gone, 1 of pages not seen\n" in str(report)
 
 
 async def test_a_page_that_robots_txt_forbids_now_is_not_gone(tmp_path: Path) -> None:
@@ -158,6 +161,221 @@ async def test_a_page_that_robots_txt_forbids_now_is_not_gone(tmp_path: Path) ->
         items, report = await run(site, tmp_path, "two", since=tmp_path / "one", settings=settings)
     assert items == []
     assert counts(report).unknown == 1
+
+
+def deep() -> Pages:
+    """Three levels below the first page, an item on each but that."""
+    return {
+        "/": links("/a"),
+        "/a": "<h1>A</h1>" + links("/b"),
+        "/b": "<h1>B</h1>" + links("/c", "/"),
+        "/c": "<h1>C</h1>",
+    }
+
+
+async def test_what_is_behind_a_page_that_robots_txt_forbids_now_is_not_gone(
+    tmp_path: Path,
+) -> None:
+    settings = {"obey_robots": True}
+    async with Site(deep()) as site:
+        await run(site, tmp_path, "one", settings=settings)
+        site.pages["/robots.txt"] = answer(200, "User-agent: *\nDisallow: /a")
+        items, report = await run(site, tmp_path, "two", since=tmp_path / "one", settings=settings)
+    assert items == []
+    assert counts(report).unknown == 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"max_depth": 1}, {"A": "same"}),
+        ({"max_pages_per_origin": 1}, {"A": "same"}),
+        ({"max_url_length": 10}, {}),
+    ],
+)
+async def test_what_a_limit_leaves_out_is_not_gone(
+    tmp_path: Path, settings: dict[str, Any], expected: dict[str, str]
+) -> None:
+    async with Site(deep()) as site:
+        await run(site, tmp_path, "one")
+        options = {"since": tmp_path / "one", "settings": settings}
+        items, report = await run(site, tmp_path, "two", **options)
+        again, second = await run(site, tmp_path, "two", **options)
+    assert marks(items) == expected
+    assert counts(report).unknown == counts(second).unknown == 3 - len(expected)
+    assert f"0 gone, {3 - len(expected)} of pages not seen\n" in str(report)
+    assert again == []
+
+
+async def test_what_is_gone_from_a_page_is_gone_though_links_to_it_were_left_out(
+    tmp_path: Path,
+) -> None:
+    pages: Pages = {"/": links("/a", "/b"), "/a": "<h1>A</h1>" + links("/b"), "/b": products(x=1)}
+    async with Site(pages) as site:
+        await run(site, tmp_path, "one", settings={"max_depth": 1})
+        site.pages["/b"] = "<p>nothing left"
+        items, report = await run(
+            site, tmp_path, "two", since=tmp_path / "one", settings={"max_depth": 1}
+        )
+    assert marks(items) == {"A": "same", "x": "gone"}
+    assert counts(report).unknown == 0
+
+
+async def test_what_other_domains_leave_out_is_not_gone(tmp_path: Path) -> None:
+    start, other = "http://a.test/", "http://b.test/"
+    web = FakeTransport(
+        {start: f"<h1>A</h1><a href='{other}'>b</a>", other: "<h1>B</h1>" + links("/c")}
+        | {"http://b.test/c": "<h1>C</h1>"}
+    )
+    both, one = Shop(start_urls=[start, other]), Shop(start_urls=[start, other])
+    one.allowed_domains = ["a.test"]
+    await crawled(both, transport=web, job=tmp_path / "one")
+    items, report = await crawled(one, transport=web, job=tmp_path / "two", since=tmp_path / "one")
+    assert marks(items) == {"A": "same"}
+    assert counts(report).unknown == 2
+
+
+async def test_nothing_is_gone_if_start_fails(tmp_path: Path) -> None:
+    class Starting(Spider):
+        broken = False
+
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request(url + "a")
+            if self.broken:
+                raise OSError("the database is locked")
+            yield Request(url + "b")
+
+        async def parse(self, response: Response) -> dict[str, Any]:
+            return {"title": response.get("h1")}
+
+    async with Site({"/a": "<h1>A</h1>", "/b": "<h1>B</h1>"}) as site:
+        url = site.url("/")
+        await run(site, tmp_path, "one", spider=Starting())
+        broken = Starting()
+        broken.broken = True
+        options = {"since": tmp_path / "one"}
+        items, report = await run(site, tmp_path, "two", spider=broken, **options)
+        later, _ = await run(site, tmp_path, "two", spider=Starting(), **options)
+    assert marks(items) == {"A": "same"}
+    assert not counts(report).complete
+    assert "gone ones not known: start() failed" in str(report)
+    assert marks(later) == {"B": "same"}
+
+
+class Mapped(Shop):
+    """Starts with a sitemap."""
+
+    name = "mapped"
+
+    async def start(self) -> AsyncIterator[Request]:
+        return
+        yield
+
+
+@pytest.mark.parametrize("how", ["fails", "is missing", "is cut", "is forbidden"])
+async def test_nothing_is_gone_if_a_sitemap_is_not_read_to_its_end(
+    tmp_path: Path, how: str
+) -> None:
+    async with Site({"/a": "<h1>A</h1>", "/b": "<h1>B</h1>"}) as site:
+        places = "".join(f"<url><loc>{site.url(path)}</loc></url>" for path in ("/a", "/b"))
+        whole = f"<urlset>{places}</urlset>"
+        site.pages["/map.xml"] = answer(200, whole)
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        settings = {"retries": 0, "obey_robots": True}
+        await run(site, tmp_path, "one", spider=first, settings=settings)
+        changes: dict[str, Pages] = {
+            "fails": {"/map.xml": 503},
+            "is missing": {"/map.xml": 404},
+            "is cut": {"/map.xml": answer(200, whole[: whole.index("/b")])},
+            "is forbidden": {"/robots.txt": answer(200, "User-agent: *\nDisallow: /map.xml")},
+        }
+        site.pages |= changes[how]
+        items, report = await run(
+            site, tmp_path, "two", spider=second, since=tmp_path / "one", settings=settings
+        )
+    assert "gone" not in marks(items).values()
+    assert not counts(report).complete
+    assert "gone ones not known: a sitemap could not be read" in str(report)
+
+
+async def test_what_sitemap_since_leaves_out_is_not_gone(tmp_path: Path) -> None:
+    async with Site({f"/{name}": f"<h1>{name}</h1>" for name in "ab"}) as site:
+        listed = "".join(
+            f"<url><loc>{site.url(path)}</loc><lastmod>{day}</lastmod></url>"
+            for path, day in {"/a": "2026-01-01", "/b": "2026-03-01"}.items()
+        )
+        site.pages["/map.xml"] = answer(200, f"<urlset>{listed}</urlset>")
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        second.sitemap_since = "2026-02-01"
+        await run(site, tmp_path, "one", spider=first)
+        items, report = await run(site, tmp_path, "two", spider=second, since=tmp_path / "one")
+    assert marks(items) == {"b": "same"}
+    assert (counts(report).unknown, counts(report).complete) == (1, True)
+
+
+@pytest.mark.parametrize("before", [None, "2026-02-01"])
+async def test_what_a_sitemap_lists_that_sitemap_since_leaves_out_is_not_gone(
+    tmp_path: Path, before: str | None
+) -> None:
+    pages: Pages = {f"/{name}": f"<h1>{name}</h1>" for name in "abc"}
+    async with Site(pages) as site:
+        maps = {"/old.xml": "2026-01-01", "/new.xml": "2026-03-01"}
+        listed = "".join(
+            f"<sitemap><loc>{site.url(path)}</loc><lastmod>{day}</lastmod></sitemap>"
+            for path, day in maps.items()
+        )
+        site.pages |= {
+            "/map.xml": answer(200, f"<sitemapindex>{listed}</sitemapindex>"),
+            "/old.xml": answer(200, f"<urlset><url><loc>{site.url('/a')}</loc></url></urlset>"),
+            "/new.xml": answer(200, f"<urlset><url><loc>{site.url('/b')}</loc></url></urlset>"),
+        }
+        first, second = Mapped(), Mapped()
+        first.sitemap_urls = second.sitemap_urls = [site.url("/map.xml")]
+        first.sitemap_since, second.sitemap_since = before, "2026-02-01"
+        await run(site, tmp_path, "one", spider=first)
+        site.pages["/new.xml"] = answer(
+            200, f"<urlset><url><loc>{site.url('/c')}</loc></url></urlset>"
+        )
+        items, report = await run(site, tmp_path, "two", spider=second, since=tmp_path / "one")
+    gone = {"b": "gone"} if before else {}
+    assert marks(items) == {"c": "new", **gone}
+    assert ("gone ones not known: a sitemap was left out" in str(report)) is not bool(before)
+
+
+async def test_what_a_stage_loses_is_not_gone(tmp_path: Path) -> None:
+    def fails(item: dict[str, Any]) -> dict[str, Any]:
+        if item["title"] == "B":
+            raise ValueError("no")
+        return item
+
+    class Failing(Shop):
+        pipeline = [fails]  # noqa: RUF012
+
+    async with Site({"/": links("/a"), "/a": "<h1>A</h1>"}) as site:
+        starts = [site.url()]
+        await run(site, tmp_path, "one", spider=Failing(start_urls=starts))
+        site.pages["/a"] = "<h1>B</h1>"
+        options = {"spider": Failing(start_urls=starts), "since": tmp_path / "one"}
+        items, report = await run(site, tmp_path, "two", **options)
+        again, second = await run(site, tmp_path, "two", **options)
+    assert items == again == []
+    assert counts(report).unknown == counts(second).unknown == 1
+
+
+async def test_requests_that_a_job_keeps_for_later_leave_it_open_what_is_gone(
+    tmp_path: Path,
+) -> None:
+    async with Site(deep()) as site:
+        await run(site, tmp_path, "one")
+        options = {"since": tmp_path / "one"}
+        await run(site, tmp_path, "two", settings={"max_pages": 2}, **options)
+        _, report = await run(site, tmp_path, "two", settings={"max_depth": 1}, **options)
+        last, _ = await run(site, tmp_path, "two", **options)
+    assert not counts(report).complete
+    assert "gone ones not known: the job has requests that were left out" in str(report)
+    assert marks(last) == {"B": "same", "C": "same"}
 
 
 async def test_a_crawl_that_ends_early_knows_nothing_of_what_is_gone(tmp_path: Path) -> None:
@@ -346,6 +564,75 @@ async def test_a_finished_crawl_that_is_run_again_tells_nothing_twice(tmp_path: 
     written = [json.loads(line) for line in Path(output).read_text().splitlines()]
     assert marks(written) == marks(items)
     assert len(written) == 3
+
+
+@pytest.mark.parametrize("name", ["two.jsonl", "two.csv", "two.json", "two.sqlite"])
+async def test_what_is_met_after_a_retry_is_not_gone_any_more(scrapekit: Called, name: str) -> None:
+    pages: Pages = {"/": links("/hub", "/z"), "/hub": links("/a", "/b"), "/z": "<h1>Z</h1>"}
+    async with Site(pages | {"/a": "<h1>A</h1>", "/b": "<h1>B</h1>"}) as site:
+        start = ("crawl", "pages.py", "-a", f"start_urls={site.url()}")
+        again = (*start, "--job", "two", "--since", "one", "-o", name)
+        await scrapekit.beside(*start, "--job", "one")
+        site.pages |= {"/hub": 404, "/z": 404}
+        first = await scrapekit.beside(*again)
+        site.pages |= {"/hub": links("/a"), "/a": "<h1>A</h1>"}
+        await scrapekit.beside("retry", "two")
+        last = await scrapekit.beside(*again)
+        items = await scrapekit.beside("export", "two", "-o", "-")
+        state = await scrapekit.beside("job", "two")
+        await scrapekit.beside("export", "two", "-o", f"once.{name}")
+    assert "1 same, 4 gone" in first.err
+    assert "2 same, 2 gone" in last.err
+    assert "5 items" in state.out
+    found = [json.loads(line) for line in items.out.splitlines()]
+    expected = [("", "same"), ("", "same"), ("A", "same"), ("B", "gone"), ("Z", "gone")]
+    assert sorted((item["title"], item["_change"]) for item in found) == expected
+    if name.endswith("sqlite"):
+        with closing(sqlite3.connect(scrapekit.folder / name)) as database:
+            rows = database.execute("SELECT title, _change FROM items").fetchall()
+        assert sorted(rows) == expected
+    else:
+        assert scrapekit.read(name) == scrapekit.read(f"once.{name}")
+
+
+@pytest.mark.parametrize("name", ["two.jsonl", "two.csv", "two.json", "two.sqlite"])
+async def test_what_is_gone_after_a_retry_as_well_is_told_once(tmp_path: Path, name: str) -> None:
+    output = str(tmp_path / name)
+    async with Site({"/": links("/a"), "/a": "<h1>A</h1>"}) as site:
+        await run(site, tmp_path, "one")
+        site.pages["/a"] = 404
+        options: dict[str, Any] = {"since": tmp_path / "one", "output": output}
+        first, _ = await run(site, tmp_path, "two", **options)
+        retry(tmp_path / "two")
+        second, report = await run(site, tmp_path, "two", **options)
+        third, _ = await run(site, tmp_path, "two", **options)
+    assert marks(first) == marks(second) == {"A": "gone"}
+    assert third == []
+    assert counts(report).gone == 1
+    assert [item for items in items_of(tmp_path / "two") for item in items] == first
+    if name.endswith("sqlite"):
+        with closing(sqlite3.connect(output)) as database:
+            assert database.execute("SELECT title FROM items").fetchall() == [("A",)]
+    else:
+        assert Path(output).read_text().count("gone") == 1
+
+
+async def test_a_file_with_lines_of_others_isnt_made_anew_after_a_retry(
+    scrapekit: Called,
+) -> None:
+    async with Site({"/": links("/a"), "/a": "<h1>A</h1>"}) as site:
+        start = ("crawl", "pages.py", "-a", f"start_urls={site.url()}")
+        again = (*start, "--job", "two", "--since", "one", "-o", "two.jsonl")
+        await scrapekit.beside(*start, "--job", "one")
+        site.pages["/a"] = 404
+        await scrapekit.beside(*again)
+        await scrapekit.beside("retry", "two")
+        written = scrapekit.read("two.jsonl") + '{"mine":1}\n'
+        scrapekit.write("two.jsonl", written)
+        refused = await scrapekit.beside(*again)
+    assert refused.code == 3
+    assert "something was added to it since" in refused.err
+    assert scrapekit.read("two.jsonl") == written
 
 
 async def test_meta_that_no_job_could_keep_is_nothing_known(tmp_path: Path) -> None:

@@ -224,6 +224,11 @@ def test_a_304_renews_all_fields_but_those_of_the_body() -> None:
     ]
 
 
+def test_a_confirmation_without_a_date_counts_from_its_arrival() -> None:
+    kept = fields(Date="Sun, 06 Nov 1994 08:49:37 GMT", ETag='"a"', Cache_Control="max-age=100")
+    assert "Date" not in rules.updated(kept, fields(ETag='"a"'))
+
+
 def test_what_belongs_to_one_connection_isnt_kept() -> None:
     headers = fields(Connection="close, X-Hop", X_Hop="1", Keep_Alive="5", Set_Cookie="a=1", X="1")
     assert list(rules.worth_keeping(headers).items()) == [("X", "1")]

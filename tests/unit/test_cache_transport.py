@@ -319,6 +319,17 @@ async def test_a_stale_page_that_still_holds_isnt_sent_again(tmp_path: Path) -> 
     assert it.counts == (1, 1, 1)
 
 
+async def test_a_page_confirmed_without_a_date_is_fresh_from_then_on(tmp_path: Path) -> None:
+    long_ago = "Sun, 06 Nov 1994 08:49:37 GMT"
+    old = page("old", ETag='"a"', Date=long_ago, Cache_Control="max-age=60")
+    confirmed = page(b"", 304, ETag='"a"', Cache_Control="max-age=60")
+    async with by_rules(tmp_path, old, confirmed) as it:
+        await it.get()
+        assert (await it.get()).cached == "revalidated"
+        it.clock.advance(59)
+        assert (await it.get()).cached == "hit"
+
+
 async def test_a_stale_page_that_was_changed_is_the_new_one(tmp_path: Path) -> None:
     old = page("old", ETag='"a"', Cache_Control="max-age=60")
     new = page("new", ETag='"b"', Cache_Control="max-age=600")
