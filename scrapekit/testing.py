@@ -33,9 +33,10 @@ def respond(
     """A response as a callback gets it.
 
     Text is sent as UTF-8, and as `text/html` unless `headers` say otherwise; bytes come without a
-    Content-Type of their own. A `CIMultiDict` can have several lines of one name. `url` is the page's address, which its links are relative to: by
-    default the request's, or https://example.com/. `request` carries what the callback may look
-    for, such as `meta`. Raises InvalidURL.
+    Content-Type of their own. A `CIMultiDict` can have several lines of one name. `url` is the
+    page's address, which its links are relative to: by default the request's, or
+    https://example.com/. `request` carries what the callback may look for, such as `meta`. Raises
+    InvalidURL.
     """
     request = request or Request(url or "https://example.com/")
     body = page.encode() if isinstance(page, str) else page

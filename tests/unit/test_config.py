@@ -167,22 +167,17 @@ class TestAssignments:
     @pytest.mark.parametrize(
         ("name", "hint"),
         [
-            (
-                "domains.example.com.delay_s",
-                """domains is a table, set as a whole: 'domains={"example.com": {"delay_s": ...}}'""",
-            ),
-            (
-                "domains.example.com",
-                """domains is a table, set as a whole: 'domains={"example.com": {"delay_s": ...}}'""",
-            ),
-            ("headers.X-Tea", """headers is a table, set as a whole: 'headers={"X-Tea": ...}'"""),
-            ("delay_s.x", "did you mean 'delay_s'?"),
+            ("domains.example.com.delay_s", """'domains={"example.com": {"delay_s": ...}}'"""),
+            ("domains.example.com", """'domains={"example.com": {"delay_s": ...}}'"""),
+            ("headers.X-Tea", """'headers={"X-Tea": ...}'"""),
         ],
     )
     def test_the_path_to_an_entry_of_a_table_is_told_as_a_table(self, name: str, hint: str) -> None:
         with pytest.raises(SettingsError) as caught:
             merge(parse_assignments([f"{name}=1"]))
-        assert str(caught.value) == f"-s: unknown setting '{name}'; {hint}"
+        table = name.partition(".")[0]
+        message = f"-s: unknown setting '{name}'; {table} is a table, set as a whole: {hint}"
+        assert str(caught.value) == message
 
 
 class TestEnvironment:

@@ -108,6 +108,7 @@ def test_headers_given_to_respond_leave_the_content_type_of_text_alone() -> None
 def test_headers_of_respond_may_have_several_lines_of_one_name() -> None:
     lines = CIMultiDict([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
     response = respond("<p>", headers=lines)
+    assert isinstance(response.headers, CIMultiDict)
     assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
     assert "Content-Type" not in lines
