@@ -6,12 +6,18 @@ from collections.abc import Iterable
 from typing import Final
 
 _NO_LINKS: Final = frozenset({"nofollow", "none"})
+_FOR_US: Final = frozenset({"", "*", "robots", "scrapekit"})
+_VALUED: Final = frozenset(
+    {"max-image-preview", "max-snippet", "max-video-preview", "unavailable_after"}
+)
+"""Directives that are written with a colon themselves, and so are no crawlers' names."""
 
 
 def forbids_following(values: Iterable[str]) -> bool:
     """Whether one of these lists of directives says not to follow the page's links.
 
-    Directives for a crawler that is named ("otherbot: nofollow") don't count, those for all do.
+    Directives for another crawler that is named ("otherbot: nofollow") don't count, those for all
+    do, and those for "scrapekit".
     """
     return any(_forbids(value) for value in values)
 
@@ -19,11 +25,16 @@ def forbids_following(values: Iterable[str]) -> bool:
 def _forbids(value: str) -> bool:
     agent = ""
     for part in value.lower().split(","):
-        # A name holds for what follows it; dates have colons, too, but nothing we look for.
-        name, colon, rest = part.partition(":")
-        if colon:
-            agent = name.strip()
-        directive = (rest if colon else part).strip()
-        if directive in _NO_LINKS and agent in ("", "*", "robots"):
+        # A name holds for what follows it.
+        name, colon, rest = (piece.strip() for piece in part.partition(":"))
+        if colon and _is_agent(name):
+            agent, name = name, rest
+        if name in _NO_LINKS and agent in _FOR_US:
             return True
     return False
+
+
+def _is_agent(name: str) -> bool:
+    """Whether that is a crawler's name: no directive, and no piece of a date with its time."""
+    is_word = len(name.split()) == 1 and (name == "*" or any(map(str.isalpha, name)))
+    return is_word and name not in _VALUED

@@ -514,7 +514,8 @@ class Engine:
             self._workers -= 1
             self._lanes.let_in()
         if self._scheduler.out_of_pages:
-            self._close("max_pages" if self.pending else "finished")
+            # Sources that are still open may have more.
+            self._close("max_pages" if self.pending or self._sources else "finished")
 
     async def _take(self, turn: Lease | Errand) -> None:
         if isinstance(turn, Errand):

@@ -21,7 +21,7 @@ from scrapekit.adaptive import Adaptive, Asked
 from scrapekit.errors import OriginDown
 from scrapekit.limits import Limits, Rate
 from scrapekit.report import OriginLimit
-from scrapekit.standing import NEVER, OriginState, SharedLimits, Standing, Window, limit_of
+from scrapekit.standing import NEVER, OriginState, SharedLimits, Standing, limit_of
 
 _NOW: Final = NEVER
 """The date of what may go. Earlier than any other, so that of two such entries the priority
@@ -166,6 +166,7 @@ class Politeness:
             for name in self._bookings:
                 if (standing := self._origins.get(name)) is not None:
                     standing.leave(self)
+                    standing.ignore(self)
                     standing.tell_others()
 
     def latest(self, name: str) -> Asked:
@@ -210,13 +211,12 @@ class Politeness:
         self._move(name, standing)
 
     def slow_down(self, name: str, delay_s: float, rate: Rate | None = None) -> None:
-        """What the origin's robots.txt asks for: at least `delay_s` seconds between two requests,
-        and not more than `rate`. It counts from the next request on.
+        """What the origin's robots.txt asks for now: at least `delay_s` seconds between two
+        requests, that for the file itself being the first; and from then on no more than `rate`.
         """
         standing = self._origins.meet(name)
-        standing.site_delay_s = max(standing.site_delay_s, delay_s)
-        if rate is not None and (standing.site_window is None or standing.site_window.rate != rate):
-            standing.site_window = Window.of(rate)
+        standing.heed(self, delay_s, rate, self._booking(name).limits)
+        self._move(name, standing)
 
     def report(self, most: int) -> list[OriginLimit]:
         """How the limits of the origins ended up, those asked most often first."""
@@ -235,8 +235,10 @@ class Politeness:
 
     def restore(self, state: OriginState) -> None:
         """Take back what `states()` gave, maybe in another process."""
-        self._booking(state.origin)
-        _restore(self._origins.meet(state.origin), state)
+        limits, standing = self._booking(state.origin).limits, self._origins.meet(state.origin)
+        if state.delay_s or state.rate is not None:
+            standing.heed(self, state.delay_s, Rate(*state.rate) if state.rate else None, limits)
+        _restore(standing, state)
 
     def _booking(self, name: str) -> _Booking:
         booking = self._bookings.get(name)
@@ -286,9 +288,6 @@ def _state(name: str, standing: Standing, limits: Limits) -> OriginState:
 
 def _restore(standing: Standing, state: OriginState) -> None:
     standing.held_until = max(standing.held_until, state.held_until)
-    standing.site_delay_s = max(standing.site_delay_s, state.delay_s)
-    if state.rate is not None:
-        standing.site_window = Window.of(Rate(*state.rate))
     if state.limit is not None:
         knee = float("inf") if state.knee is None else state.knee
         standing.law = Adaptive(value=state.limit, why=state.why, base_s=state.base_s, knee=knee)

@@ -144,7 +144,7 @@ class Report(msgspec.Struct, kw_only=True):
     """Requests that were not made, by reason."""
     items: int = 0
     items_dropped: dict[str, int] = {}
-    """Items that a stage dropped, by reason."""
+    """Items that a stage dropped, by reason; as `max_items` those beyond that setting."""
     exports: dict[str, int] = {}
     """Items written, by output."""
     errors: list[ErrorGroup] = []
@@ -241,7 +241,7 @@ def _fetch_lines(report: Report) -> Iterator[str]:
     for title, tally in (
         ("odd       ", report.anomalies),
         ("dropped   ", report.dropped),
-        ("items dropped by stages ", report.items_dropped),
+        ("items dropped ", report.items_dropped),
     ):
         if tally:
             yield f"  {title} {_tally(tally)}"

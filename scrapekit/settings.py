@@ -349,7 +349,8 @@ def check(name: str, value: object, place: str, *, is_text: bool = False) -> Any
     """
     setting = SETTINGS.get(name)
     if setting is None:
-        message = f"{place}: unknown setting {name!r}{did_you_mean(str(name), SETTINGS)}"
+        hint = _as_table(str(name)) or did_you_mean(str(name), SETTINGS)
+        message = f"{place}: unknown setting {name!r}{hint}"
         raise SettingsError(message, name=str(name), source=place)
     is_text = is_text and isinstance(value, str)
     try:
@@ -362,6 +363,21 @@ def check(name: str, value: object, place: str, *, is_text: bool = False) -> Any
         notation = _NOTATION.get(type(setting.kind), "") if is_text else ""
         message = f"{place}: setting {name!r} is {shown}; expected {setting.expected}{notation}"
         raise SettingsError(message, name=name, source=place) from error
+
+
+def _as_table(name: str) -> str:
+    """End the message about an entry of a table whose path was given as a name."""
+    table, _, key = name.partition(".")
+    setting = SETTINGS.get(table)
+    if not key or setting is None or not isinstance(setting.kind, inspect.DictType):
+        return ""
+    shown = f'"{key}": ...'
+    if table == "domains":
+        domain, _, entry = key.rpartition(".")
+        if entry not in DomainSettings.__struct_fields__:
+            domain, entry = key, "delay_s"
+        shown = f'"{domain or "example.com"}": {{"{entry}": ...}}'
+    return f"; {table} is a table, set as a whole: '{table}={{{shown}}}'"
 
 
 def _executor(value: object) -> object:

@@ -90,6 +90,9 @@ class Standing:
     """Until then, what is for it is given up rather than fetched."""
     site_delay_s: float = 0.0
     site_window: Window | None = None
+    wishes: dict[object, tuple[float, Rate | None]] | None = None
+    """What its robots.txt asks of each crawl, where it asks for a pause: they may have different
+    names."""
     own_windows: dict[Rate, Window] | None = None
     """By what settings allow."""
     law: Adaptive | None = None
@@ -148,6 +151,35 @@ class Standing:
         self.blocked.pop(crawl, None)
         if self.sharers is not None:
             self.sharers.pop(crawl, None)
+
+    def heed(self, crawl: object, delay_s: float, rate: Rate | None, limits: Limits) -> None:
+        """Its robots.txt asks that of the crawl, and nothing else any more. The delay counts from
+        the latest request on, which was for that file; the rate from the next on.
+        """
+        wishes = self.wishes or {}
+        wishes.pop(crawl, None)
+        if delay_s or rate:
+            wishes[crawl] = delay_s, rate
+        self.wishes = wishes or None
+        self.site_delay_s = max((delay_s for delay_s, _ in wishes.values()), default=0.0)
+        rates = (rate for _, rate in wishes.values() if rate is not None)
+        self._open_window(min(rates, key=lambda rate: rate.requests / rate.per_s, default=None))
+        if self.site_delay_s and self.started_at >= self.down_until:
+            pause_s = limits.pause_s(self.site_delay_s, self.drawn)
+            self.paced_until = max(self.paced_until, self.started_at + pause_s)
+
+    def ignore(self, crawl: object) -> None:
+        """That crawl is over: what the robots.txt asks of it holds until another one reads it."""
+        if self.wishes is not None:
+            self.wishes.pop(crawl, None)
+
+    def _open_window(self, rate: Rate | None) -> None:
+        window = self.site_window
+        if rate is None:
+            self.site_window = None
+        elif window is None or window.rate != rate:
+            starts = () if window is None else window.starts
+            self.site_window = Window(rate, deque(starts, maxlen=rate.requests))
 
     def tell_others(self) -> None:
         """There may be room, or an earlier date: tell those that wait."""

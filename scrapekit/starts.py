@@ -89,7 +89,7 @@ async def _pulled(
             yield request
         if raised is not None:
             raise raised
-        if not batch:
+        if len(batch) < _BATCH:
             return
 
 

@@ -8,7 +8,9 @@ an observer that keeps every event, `ManualClock` a clock that moves only when t
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Any
+
+from multidict import CIMultiDict
 
 from scrapekit.clock import ManualClock
 from scrapekit.events import Recorder
@@ -18,8 +20,6 @@ from scrapekit.spider import Spider, lane_of
 from scrapekit.transport.fake import FakeTransport
 
 __all__ = ["FakeTransport", "ManualClock", "Recorder", "call", "respond"]
-
-_HTML: Final = {"Content-Type": "text/html; charset=utf-8"}
 
 
 def respond(
@@ -33,15 +33,17 @@ def respond(
     """A response as a callback gets it.
 
     Text is sent as UTF-8, and as `text/html` unless `headers` say otherwise; bytes come without a
-    Content-Type of their own. `url` is the page's address, which its links are relative to: by
-    default the request's, or https://example.com/. `request` carries what the callback may look
-    for, such as `meta`. Raises InvalidURL.
+    Content-Type of their own. A `CIMultiDict` can have several lines of one name. `url` is the
+    page's address, which its links are relative to: by default the request's, or
+    https://example.com/. `request` carries what the callback may look for, such as `meta`. Raises
+    InvalidURL.
     """
     request = request or Request(url or "https://example.com/")
     body = page.encode() if isinstance(page, str) else page
-    known = {name.lower() for name in headers or ()}
-    default = _HTML if isinstance(page, str) and "content-type" not in known else {}
-    return Response(url or request.url, status, {**default, **(headers or {})}, body, request)
+    lines = CIMultiDict(headers or {})
+    if isinstance(page, str):
+        lines.setdefault("Content-Type", "text/html; charset=utf-8")
+    return Response(url or request.url, status, lines, body, request)
 
 
 async def call(callback: Callable[[Response], Any], response: Response) -> list[Any]:

@@ -94,10 +94,18 @@ def _no_connection(message: str, stage: Stage = "") -> Callable[[_Failure], Site
     return make
 
 
+def _no_name(failure: _Failure) -> SiteError:
+    # By a proxy, it is the proxy's name that is looked up here: the site's is the proxy's affair.
+    return (_NO_PROXY if failure.proxied else _NO_SITE)(failure)
+
+
 def _proxy_refuses(failure: _Failure) -> SiteError:
     status = getattr(failure.error, "status", None)
     return proxy_refuses(failure.url, status)
 
+
+_NO_PROXY: Final = _says(ProxyError, "the proxy can't be reached: {reason}")
+_NO_SITE: Final = _no_connection("the name {host} doesn't resolve: {reason}", "name")
 
 # The first that fits counts: classes stand before their bases.
 _RULES: Final[tuple[_Rule, ...]] = (
@@ -105,19 +113,13 @@ _RULES: Final[tuple[_Rule, ...]] = (
     (FirstByteTimeout, _late("first-byte")),
     (HeaderTimeout, _late("header")),
     (aiohttp.ServerTimeoutError, _late("read")),
-    (
-        aiohttp.ClientConnectorDNSError,
-        _no_connection("the name {host} doesn't resolve: {reason}", "name"),
-    ),
+    (aiohttp.ClientConnectorDNSError, _no_name),
     (
         aiohttp.ClientConnectorCertificateError,
         _no_connection("the TLS certificate of {host} isn't valid: {reason}", "tls"),
     ),
     (aiohttp.ClientSSLError, _no_connection("TLS with {host} fails: {reason}", "tls")),
-    (
-        aiohttp.ClientProxyConnectionError,
-        _says(ProxyError, "the proxy can't be reached: {reason}"),
-    ),
+    (aiohttp.ClientProxyConnectionError, _NO_PROXY),
     (aiohttp.ClientConnectorError, _no_connection("{host} can't be reached: {reason}")),
     (aiohttp.ClientHttpProxyError, _proxy_refuses),
     (HungUp, _no_connection("{host} hung up instead of answering")),

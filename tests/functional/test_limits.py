@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +9,13 @@ import pytest
 from aiohttp import web
 
 import scrapekit
-from scrapekit import Response, Spider
+from scrapekit import Request, Response, Spider
 from scrapekit.clock import ManualClock
+from scrapekit.testing import FakeTransport
 from tests.functional.site import Pages, Site, answer, crawled, held, idle, in_turn, links, redirect
 from tests.functional.spiders import TITLE, Following, Titles
+
+HOME = "http://shop.test"
 
 
 @pytest.mark.parametrize(("depth", "hits"), [(0, 1), (1, 2), (2, 3), (None, 4)])
@@ -161,3 +164,25 @@ async def test_a_stop_lets_pages_in_flight_finish() -> None:
     assert [item["path"] for item in items] == ["/"]
     assert site.hits == ["/"]
     assert run.report.reason == "stopped"
+
+
+async def test_a_crawl_isnt_finished_at_max_pages_while_start_may_have_more() -> None:
+    class Unending(Titles):
+        async def start(self) -> AsyncIterator[Request]:
+            yield Request(f"{HOME}/1")
+            yield Request(f"{HOME}/2")
+            await asyncio.Event().wait()
+
+    web = FakeTransport({}, default_status=200)
+    _, report = await crawled(Unending(), transport=web, settings={"max_pages": 2})
+    assert (report.pages, report.reason) == (2, "max_pages")
+
+
+async def test_a_plain_start_that_gives_just_max_pages_is_finished() -> None:
+    class Few(Titles):
+        def start(self) -> Iterator[Request]:  # type: ignore[override]
+            yield from (Request(f"{HOME}/{number}") for number in range(3))
+
+    web = FakeTransport({}, default_status=200)
+    _, report = await crawled(Few(), transport=web, settings={"max_pages": 3})
+    assert (report.pages, report.reason) == (3, "finished")

@@ -128,6 +128,22 @@ async def test_dead_proxies_cost_no_page_and_are_not_asked_again(
         assert len(good.lines) == 8
 
 
+async def test_a_proxy_whose_name_does_not_resolve_is_as_dead(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with AsyncExitStack() as stack:
+        site = await stack.enter_async_context(Site({"*": ""}))
+        (good,) = await proxies(stack, 1)
+        requests = [Request(site.url(f"/{number}")) for number in range(4)]
+        nameless = "http://me:s3cret@no-such-proxy.invalid:81"
+        settings = {**ONE, "retries": 0, "proxies": [nameless, good.url()]}
+        items, report = await crawled(Given(requests), settings=settings)
+    assert len(items) == len(good.lines) == 4
+    assert report.errors == []
+    assert caplog.text.count("sits out for 30 s: the proxy can't be reached") == 1
+    assert "s3cret" not in caplog.text
+
+
 async def test_a_body_goes_on_to_the_next_proxy_as_well() -> None:
     async with AsyncExitStack() as stack:
         site = await stack.enter_async_context(Site({"*": ""}))

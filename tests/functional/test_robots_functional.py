@@ -8,11 +8,12 @@ from aiohttp import web
 
 import scrapekit
 from scrapekit.clock import ManualClock
-from scrapekit.events import Recorder, RetryScheduled
+from scrapekit.events import Recorder, RetryScheduled, RobotsRead
 from tests.functional.site import (
     Handler,
     Pages,
     Site,
+    Watcher,
     answer,
     crawled,
     held,
@@ -126,7 +127,7 @@ async def test_a_visit_that_is_cut_short_leaves_the_robots_txt_to_others() -> No
     assert asyncio.all_tasks() == {asyncio.current_task()}
 
 
-async def test_crawl_delay_is_kept_between_any_two_pages_of_the_origin() -> None:
+async def test_crawl_delay_is_kept_after_robots_txt_and_between_any_two_pages() -> None:
     clock = ManualClock()
     times: list[float] = []
 
@@ -134,11 +135,12 @@ async def test_crawl_delay_is_kept_between_any_two_pages_of_the_origin() -> None
         times.append(clock.now())
         return web.Response()
 
-    rules = robots("User-agent: *", "Crawl-delay: 10")
+    rules, watcher = robots("User-agent: *", "Crawl-delay: 10"), Watcher()
     async with Site({"/robots.txt": rules, "*": page}) as site:
         spider = Titles(start_urls=site.urls("/1", "/2", "/3", "/4"))
-        async with scrapekit.crawl(spider, settings=OBEY, clock=clock) as run:
-            for pages in range(1, 5):
+        async with scrapekit.crawl(spider, settings=OBEY, clock=clock, observers=[watcher]) as run:
+            await watcher.until(RobotsRead)
+            for pages in range(4):
                 await site.until(lambda: len(times) == pages)  # noqa: B023
                 await idle()
                 assert len(times) == pages
@@ -170,7 +172,10 @@ async def test_a_crawl_delay_that_makes_a_crawl_look_dead_is_told(
 ) -> None:
     rules = robots("User-agent: *", "Crawl-delay: 99999")
     async with Site({"/robots.txt": rules, "*": ""}) as site:
-        await crawled(Titles(start_urls=site.urls("/a")), settings={**OBEY, "max_pages": 1})
+        watcher, spider = Watcher(), Titles(start_urls=site.urls("/a"))
+        async with scrapekit.crawl(spider, settings=OBEY, observers=[watcher]) as run:
+            await watcher.until(RobotsRead)
+            run.cancel()
     assert "asks for 86400 s between requests" in caplog.text
 
 

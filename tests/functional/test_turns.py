@@ -481,7 +481,11 @@ async def test_origins_can_be_handed_to_a_later_crawl() -> None:
     clock = ManualClock()
     rules = robots("User-agent: *", "Disallow: /b", "Crawl-delay: 10")
     async with Site({"/robots.txt": rules, "*": ""}) as site:
-        async with scrapekit.crawl(Titles(start_urls=[site.url("/a")]), clock=clock) as run:
+        watcher, spider = Watcher(), Titles(start_urls=[site.url("/a")])
+        async with scrapekit.crawl(spider, clock=clock, observers=[watcher]) as run:
+            await watcher.until(RobotsRead)
+            await idle()
+            clock.advance(10)
             await run.wait()
             assert run._engine is not None
             states = run._engine.learned.origins()

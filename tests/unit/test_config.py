@@ -164,6 +164,21 @@ class TestAssignments:
         with pytest.raises(SettingsError, match=f"^-s: unknown setting '{name}'"):
             merge(parse_assignments([f"{name}=1"]))
 
+    @pytest.mark.parametrize(
+        ("name", "hint"),
+        [
+            ("domains.example.com.delay_s", """'domains={"example.com": {"delay_s": ...}}'"""),
+            ("domains.example.com", """'domains={"example.com": {"delay_s": ...}}'"""),
+            ("headers.X-Tea", """'headers={"X-Tea": ...}'"""),
+        ],
+    )
+    def test_the_path_to_an_entry_of_a_table_is_told_as_a_table(self, name: str, hint: str) -> None:
+        with pytest.raises(SettingsError) as caught:
+            merge(parse_assignments([f"{name}=1"]))
+        table = name.partition(".")[0]
+        message = f"-s: unknown setting '{name}'; {table} is a table, set as a whole: {hint}"
+        assert str(caught.value) == message
+
 
 class TestEnvironment:
     def test_variables_are_the_names_in_capitals(self) -> None:

@@ -22,6 +22,17 @@ from scrapekit.directives import forbids_following
         ("otherbot: noindex, nofollow", False),
         ("unavailable_after: 25 Jun 2010 15:00:00 PST", False),
         ("max-snippet: 20", False),
+        ("max-snippet:-1, nofollow", True),
+        ("max-image-preview:large, nofollow", True),
+        ("max-video-preview: 3, none", True),
+        ("unavailable_after: 25 Jun 2030 15:00:00 GMT, nofollow", True),
+        ("unavailable_after: Tuesday, 25-Jun-30 15:00:00 GMT, nofollow", True),
+        ("max-snippet: nofollow", False),
+        ("scrapekit: nofollow", True),
+        ("ScrapeKit: noindex, nofollow", True),
+        ("otherbot: max-snippet:-1, nofollow", False),
+        ("360bot: noindex, nofollow", False),
+        ("otherbot: noindex, *: nofollow", True),
     ],
 )
 def test_a_list_of_directives(value: str, forbids: bool) -> None:

@@ -150,7 +150,64 @@ def test_a_crawl_delay_never_shortens_the_setting() -> None:
     assert politeness.next_date() == 110.0
 
 
-def test_a_crawl_delay_counts_from_the_next_request_on() -> None:
+def test_a_crawl_delay_counts_from_the_request_for_the_robots_txt_on() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.book("a", 0, 0.0, now=101.0)
+    politeness.slow_down("a", 10.0)
+    politeness.finished("a", 101.0)
+    politeness.book("a", 0, 0.0, now=101.0)
+    assert take(politeness, 109.9) is None
+    assert take(politeness, 110.0) == "a"
+
+
+def test_a_crawl_delay_of_a_robots_txt_that_was_in_the_cache_costs_no_pause() -> None:
+    politeness = polite()
+    politeness.book("a", 0, 0.0, now=100.0)
+    take(politeness, 100.0)
+    politeness.slow_down("a", 10.0, Rate(1, 60.0))
+    politeness.unsent("a", 100.0)
+    politeness.finished("a", 100.0)
+    politeness.book("a", 0, 0.0, now=101.0)
+    assert take(politeness, 101.0) == "a"
+
+
+def test_a_crawl_delay_and_a_rate_that_are_taken_back_hold_no_more() -> None:
+    politeness = polite()
+    politeness.slow_down("a", 10.0, Rate(1, 60.0))
+    politeness.restore(OriginState(origin="b", delay_s=10.0, rate=(1, 60.0)))
+    for name in ("a", "b"):
+        politeness.book(name, 0, 0.0, now=100.0)
+        assert take(politeness, 100.0) == name
+        politeness.slow_down(name, 0.0)
+        politeness.finished(name, 100.0)
+        politeness.book(name, 0, 0.0, now=110.0)
+        assert take(politeness, 110.0) == name
+        politeness.book(name, 0, 0.0, now=110.0)
+        assert take(politeness, 110.0) == name
+    assert [(limit.concurrency, limit.delay_s) for limit in politeness.report(9)] == [(8, 0.0)] * 2
+
+
+def test_a_crawl_that_is_asked_for_less_takes_nothing_back_from_another_one() -> None:
+    shared = SharedLimits()
+    slowed, free = polite(shared=shared), polite(shared=shared)
+    slowed.slow_down("a", 10.0, Rate(1, 60.0))
+    free.slow_down("a", 2.0, Rate(5, 60.0))
+    standing = shared.get("a")
+    assert standing is not None
+    assert standing.site_window is not None
+    assert (standing.site_delay_s, standing.site_window.rate) == (10.0, Rate(1, 60.0))
+    slowed.slow_down("a", 0.0)
+    assert (standing.site_delay_s, standing.site_window.rate) == (2.0, Rate(5, 60.0))
+    free.leave()
+    assert standing.site_delay_s == 2.0
+    slowed.slow_down("a", 0.0)
+    assert standing.site_delay_s == 0.0
+    assert standing.is_plain(1.0)
+
+
+def test_a_crawl_delay_counts_from_the_last_request_however_long_that_took() -> None:
     politeness = polite()
     politeness.slow_down("a", 10.0)
     politeness.book("a", 0, 0.0, now=100.0)
@@ -482,7 +539,7 @@ class ScanningModel(RuleBasedStateMachine):
 
     @initialize(limit=st.integers(1, 3), delay=small)
     def start(self, limit: int, delay: int) -> None:
-        self.limit = limit
+        self.limit, self.delay_s = limit, float(delay)
         self.now = 100.0
         self.politeness = polite(concurrency=limit, delay_s=float(delay))
         self.origins = {name: OneOrigin() for name in NAMES}
@@ -555,9 +612,11 @@ class ScanningModel(RuleBasedStateMachine):
         if origin.in_flight:
             # No page is on its way when a robots.txt is read: all wait for it.
             return
-        origin.site_delay_s = max(origin.site_delay_s, float(delay))
-        origin.limit = 1 if delay else origin.limit
+        origin.site_delay_s = max(self.delay_s, float(delay))
+        origin.delay_s = max(origin.delay_s, float(delay))
+        origin.limit = 1 if delay else self.limit
         self.politeness.slow_down(name, float(delay))
+        self.book(name)
 
     @rule(seconds=small)
     def advance(self, seconds: int) -> None:

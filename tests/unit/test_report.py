@@ -83,7 +83,7 @@ def test_the_text_of_a_full_report() -> None:
         "  responses  200: 1,000, 404: 1; 2.5 MB, 1 retry",
         "  odd        trailing-garbage: 1",
         "  dropped    robots: 3",
-        "  items dropped by stages  no price: 2",
+        "  items dropped  no price: 2",
         "  written    items.jsonl: 1 item",
         "  callback   parse (thread): 1 call, 50.0 ms wall, 11.7 min CPU",
         "  counted    offers: 7",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from scrapekit import Request, Response, Spider, collect, lane
 from scrapekit.errors import InvalidURL, NotAResult, UnknownCallback
@@ -102,6 +103,15 @@ def test_headers_given_to_respond_win_whatever_their_case() -> None:
 def test_headers_given_to_respond_leave_the_content_type_of_text_alone() -> None:
     response = respond("<p>", headers={"X-Page": "7"})
     assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+
+
+def test_headers_of_respond_may_have_several_lines_of_one_name() -> None:
+    lines = CIMultiDict([("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")])
+    response = respond("<p>", headers=lines)
+    assert isinstance(response.headers, CIMultiDict)
+    assert response.headers.getall("Set-Cookie") == ["a=1", "b=2"]
+    assert response.headers["Content-Type"] == "text/html; charset=utf-8"
+    assert "Content-Type" not in lines
 
 
 def test_links_are_relative_to_the_url_given_to_respond() -> None:
