@@ -252,7 +252,7 @@ class Fetcher:
             raise Refused("robots", url=request.url)
         self._listener.check(hop.origin, request.url, self._clock.now())
         if self._traps is not None and is_new:
-            self._traps.check(hop.origin, request.url)
+            self._traps.check(hop.origin, request.url, hop.passed)
 
 
 def accepts(status: int, settings: Settings) -> bool:

@@ -14,7 +14,7 @@ import scrapekit
 from scrapekit import Spider
 from scrapekit.api import Crawl
 from scrapekit.clock import ManualClock
-from scrapekit.testing import FakeTransport
+from scrapekit.testing import FakeTransport, respond
 from tests.functional.site import Site, crawled, idle
 from tests.functional.spiders import Titles
 
@@ -268,6 +268,16 @@ async def test_answers_that_our_own_loop_kept_waiting_dont_lower_the_limit() -> 
     assert "answers took" not in report.origins[0].why
 
 
+class Linked(Spider):
+    """Follows all links from the first page."""
+
+    start_urls = ("http://a.test/",)
+
+    async def parse(self, response: scrapekit.Response) -> Any:
+        yield {"url": response.url}
+        yield response.follow_all()
+
+
 async def test_a_trap_is_cut_off_counted_and_named() -> None:
     class Endless(Spider):
         start_urls = ("http://a.test/",)
@@ -288,6 +298,45 @@ async def test_a_trap_is_cut_off_counted_and_named() -> None:
         reasons = {"trap: nothing new on http://a.test/p/{}": 1} if traps else {}
         assert run.report.pages == fetched
         assert {r: n for r, n in run.report.dropped.items() if r.startswith("trap")} == reasons
+
+
+def moved(to: str) -> scrapekit.Response:
+    return respond(b"", status=302, headers={"Location": to})
+
+
+@pytest.mark.parametrize("budget", ["max_pages_per_origin", "max_pages_per_template"])
+async def test_a_page_that_is_redirected_counts_once(budget: str) -> None:
+    links = [f"http://a.test/{n}" for n in range(40)]
+    web_ = FakeTransport(
+        {"http://a.test/": "".join(f'<a href="{link}">x</a>' for link in links)}
+        | {link: moved(f"{link}?page=1") for link in links}
+        | {f"{link}?page=1": moved(f"{link}?page=2") for link in links}
+        | {f"{link}?page=2": "x" for link in links}
+    )
+    async with scrapekit.crawl(Linked(), transport=web_, settings={budget: 10}) as run:
+        await run.wait()
+    assert run.report.pages == 11
+    assert sum(run.report.dropped.values()) == 30
+
+
+async def test_a_redirect_to_another_session_id_is_no_trap_of_its_own() -> None:
+    first, second, third = (f"http://a.test/p;jsessionid={name * 8}1" for name in "ABC")
+    gone = "http://a.test/q;jsessionid="
+    web_ = FakeTransport(
+        {
+            "http://a.test/": f'<a href="{first}">p</a><a href="{gone}A">q</a>',
+            first: moved(second),
+            second: f'<a href="{third}">p</a><a href="{gone}B">q</a>',
+            third: "p",
+            f"{gone}A": respond(b"", status=404),
+            f"{gone}B": "q",
+        }
+    )
+    async with scrapekit.crawl(Linked(), transport=web_) as run:
+        await run.wait()
+    assert {second, f"{gone}B"} <= set(web_.urls)
+    assert third not in web_.urls
+    assert run.report.dropped == {"trap: the same page with another session id": 1}
 
 
 async def test_start_requests_are_never_traps() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -18,10 +19,10 @@ def traps(**settings: int | None) -> Traps:
     return Traps(Settings(**settings), lambda: NOW)  # type: ignore[arg-type]
 
 
-def refused(found: Traps, path: str) -> str:
-    """Why a page is cut off; "" if it isn't."""
+def refused(found: Traps, path: str, *passed: str) -> str:
+    """Why a page is cut off, to which others may have redirected; "" if it isn't."""
     try:
-        found.check(ORIGIN, ORIGIN + path)
+        found.check(ORIGIN, ORIGIN + path, [ORIGIN + before for before in passed])
     except Refused as refusal:
         return refusal.reason
     return ""
@@ -61,6 +62,15 @@ def test_a_url_that_is_too_long() -> None:
         ("/a?p=/a/a/a/a/a/a/a", False),
         ("/2024/2024/24", False),
         ("/aa/aaa/aaaa/aaaaa", False),
+        ("/tree/0/0/0/0", False),
+        ("/files/00/00/00/00/7.html", False),
+        ("/tiles/1/2/1/2/1/2/1/2/3.png", False),
+        ("/page/2/page/2/page/2/page/2", True),
+        ("/0/0/0/0/0/a/0/a/0/a/0/a", True),
+        ("/0/0/0/0a/0a/0a/0a", True),
+        ("/c" + "/1" * 24, False),
+        ("/c" + "/1" * 25, True),
+        ("/c" + "/1/2" * 25, True),
     ],
 )
 def test_a_path_that_repeats_itself(path: str, is_trap: bool) -> None:
@@ -74,6 +84,7 @@ def test_a_path_that_repeats_itself(path: str, is_trap: bool) -> None:
         ("/a;jsessionid=0123456789AB", "/a;jsessionid=BA9876543210", True),
         ("/a?PHPSESSID=abcdefgh1", "/a?PHPSESSID=abcdefgh2", True),
         ("/a?x=1&sid=0123456789ab&y=2", "/a?x=1&sid=ba9876543210&y=2", True),
+        ("/a?sessionid=q1w2e3r4t5y6u7i8", "/a?sessionid=8i7u6y5t4r3e2w1q", True),
         ("/a?sid=0123456789ab", "/b?sid=0123456789ab", False),
         ("/a?sid=12", "/a?sid=13", False),
         ("/a?basid=0123456789ab", "/a?basid=ba9876543210", False),
@@ -82,7 +93,45 @@ def test_a_path_that_repeats_itself(path: str, is_trap: bool) -> None:
 def test_the_same_page_with_another_session_id(first: str, second: str, is_trap: bool) -> None:
     found = traps()
     assert refused(found, first) == ""
+    found.came(ORIGIN + first, b"")
     assert bool(refused(found, second)) is is_trap
+
+
+@pytest.mark.parametrize("first", ["/a;jsessionid=AAAAAAAA1", "/a?PHPSESSID=AAAAAAAA1"])
+def test_a_session_id_counts_once_its_page_has_come(first: str) -> None:
+    second = first.replace("AAAAAAAA1", "BBBBBBBB2")
+    found = traps()
+    # The first one wasn't found.
+    assert refused(found, first) == ""
+    assert refused(found, second) == ""
+    found.came(ORIGIN + second, b"")
+    assert refused(found, first) == "trap: the same page with another session id"
+
+
+def test_a_redirect_that_hands_out_a_session_id_is_no_trap() -> None:
+    found = traps()
+    first, second, third = (f"/p?PHPSESSID={name * 9}" for name in "ABC")
+    assert refused(found, first) == ""
+    assert refused(found, second, first) == ""
+    found.came(ORIGIN + second, b"")
+    assert refused(found, third) == "trap: the same page with another session id"
+    # Nor is one from a page that came before.
+    assert refused(found, third, "/login") == ""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/series?sid=2000000{}",
+        "/series?sid=2000000000000000{}",
+        "/talk?session_id=keynote-00{}",
+        "/talk?sessionid=keynote202600{}",
+        "/talk?session_id=thestateofpython{}-final",
+        "/site?sid=ABCDEFGH{}",
+    ],
+)
+def test_what_is_called_sid_need_be_no_session_id(path: str) -> None:
+    assert crawl(traps(), {path.format(n): b"" for n in range(10)}) == 10
 
 
 @pytest.mark.parametrize(
@@ -101,10 +150,30 @@ def test_the_same_page_with_another_session_id(first: str, second: str, is_trap:
         ("/2031-model", False),
         ("/p/2031", False),
         ("/news/2031/05/why", True),
+        ("/calendar/2126-12", True),
+        ("/part/2127-12", False),
+        ("/part/4000-01", False),
+        ("/thread/4001/02", False),
+        ("/events?year=4001", True),
+        ("/part/2031-13", False),
+        ("/part/2031-00", False),
+        ("/part/2031-12-32", False),
     ],
 )
 def test_a_calendar_without_an_end(path: str, is_trap: bool) -> None:
     assert refused(traps(), path).startswith("trap: a calendar") is is_trap
+
+
+def test_a_template_with_numbers_that_are_no_dates_is_no_calendar() -> None:
+    found = traps()
+    assert refused(found, "/part/2031-05").startswith("trap: a calendar")
+    # One may be a mistake, or stand for "never".
+    for path in ("/part/9999-12-31", "/part/2031-13", "/part/2031-14"):
+        assert refused(found, path) == ""
+    assert refused(found, "/part/2031-05").startswith("trap: a calendar")
+    assert refused(found, "/part/2031-99") == ""
+    assert refused(found, "/part/2031-05") == ""
+    assert refused(found, "/news/2031-05").startswith("trap: a calendar")
 
 
 def test_a_template_has_a_budget_of_its_own() -> None:
@@ -124,6 +193,21 @@ def test_an_origin_has_a_budget_if_one_is_set() -> None:
         f"max_pages_per_origin of {ORIGIN}",
     ]
     found.check("https://other.test", "https://other.test/a")
+
+
+def test_a_page_counts_once_however_often_it_is_redirected() -> None:
+    found = traps(max_pages_per_origin=2, max_pages_per_template=2)
+    assert refused(found, "/1") == ""
+    assert refused(found, "/2", "/1") == ""
+    assert refused(found, "/3", "/1", "/2") == ""
+    assert refused(found, "/4") == ""
+    assert refused(found, "/5") == f"trap: max_pages_per_template of {ORIGIN}/{{}}"
+    assert refused(found, "/a") == f"max_pages_per_origin of {ORIGIN}"
+    # Each origin has its share of a page that leads to another.
+    found.check("https://other.test", "https://other.test/a", [f"{ORIGIN}/1"])
+    found.check("https://other.test", "https://other.test/b", [f"{ORIGIN}/4"])
+    with pytest.raises(Refused, match="max_pages_per_origin"):
+        found.check("https://other.test", "https://other.test/c")
 
 
 def month(number: int) -> bytes:
@@ -167,6 +251,86 @@ def test_pages_of_measurements_are_no_trap_though_only_numbers_differ() -> None:
         f"/t/{n}": f"<p>temperature {n * 7919 % 100_003} mK</p>".encode() * 80 for n in range(600)
     }
     assert crawl(traps(), pages) == 600
+
+
+WORDS = "<p>All rights reserved. " + "Photographs by our readers, one a day. " * 20 + "</p>"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        lambda n: f'<h1>Photo</h1><img src="/uploads/{n * 7919 % 100_003}.jpg">',
+        lambda n: f'<h1>Product</h1><meta itemprop="price" content="{n * 37 % 991}.99">',
+        lambda n: f"<h1>Product</h1><span itemprop=sku content={10**6 + 7 * n}></span>",
+        lambda n: f"<h1>Stock</h1><p>In stock: {n * 7 % 10}</p>",
+    ],
+    ids=["photos", "prices", "article numbers", "stocks"],
+)
+def test_pages_that_differ_in_few_numbers_are_no_trap(page: Callable[[int], str]) -> None:
+    assert crawl(traps(), {f"/p/{n}": (page(n) + WORDS).encode() for n in range(1000)}) == 1000
+
+
+def test_what_links_lead_to_and_comments_are_no_news() -> None:
+    def page(n: int) -> bytes:
+        links = f"<a class=x href=/q/{n * 7}>a</a><a HREF = '/q/{n * 11}'>b</a>"
+        return f'{links}<a href="/q/{n * 13}">c</a><!-- {n * 17} ms -->{WORDS}'.encode()
+
+    assert crawl(traps(), {f"/p/{n}": page(n) for n in range(1000)}) < 200
+    assert numbers(f"{ORIGIN}/1", page(1000)) == set()
+
+
+def test_months_that_have_no_names_are_a_trap_as_well() -> None:
+    # What is near the address isn't the same for any two of them.
+    days = "".join(f"<td>{day}</td>" for day in range(1, 32)) + WORDS
+    pages = {
+        f"/cal?m={n * 5 % 12 + 1}&y={2000 + n // 12}": f"<h1>{n * 5 % 12 + 1}</h1>{days}".encode()
+        for n in range(1000)
+    }
+    assert crawl(traps(), pages) < 200
+
+
+def fetched(found: Traps, bodies: dict[str, bytes]) -> list[str]:
+    """The pages that are fetched, if others follow those that are cut off."""
+    paths = []
+    for path, body in bodies.items():
+        if not refused(found, path):
+            found.came(ORIGIN + path, body)
+            paths.append(path)
+    return paths
+
+
+def test_a_template_is_cut_off_no_longer_than_it_shows_nothing_new() -> None:
+    def page(n: int) -> bytes:
+        is_gone = 100 <= n < 400
+        name = "gone" if is_gone else chr(97 + n % 26) + chr(97 + n // 26 % 26)
+        return f"<h1>{name}</h1>{WORDS}".encode()
+
+    found = traps()
+    paths = fetched(found, {f"/p/{n}": page(n) for n in range(1000)})
+    assert len(paths) >= 700
+    assert paths[-500:] == [f"/p/{n}" for n in range(500, 1000)]
+    # It can be cut off again.
+    assert len(fetched(found, {f"/p/{n}": page(200) for n in range(1000, 2000)})) < 150
+
+
+def test_a_page_that_shows_whether_there_is_news_may_be_redirected() -> None:
+    found = traps()
+    for n in range(200):
+        if not refused(found, f"/p/{n}"):
+            found.came(f"{ORIGIN}/p/{n}", WORDS.encode())
+    tried = next(n for n in range(200, 400) if not refused(found, f"/p/{n}"))
+    assert refused(found, "/p/1001", f"/p/{tried}") == ""
+    assert refused(found, "/p/1002", f"/p/{tried}", "/p/1001") == ""
+    found.came(f"{ORIGIN}/p/1002", b"<h1>News</h1>" + WORDS.encode())
+    assert [refused(found, f"/p/{n}") for n in range(400, 410)] == [""] * 10
+
+
+def test_ever_fewer_pages_of_a_trap_are_fetched() -> None:
+    same = WORDS.encode()
+    found = traps()
+    assert len(fetched(found, {f"/p/{n}": same for n in range(1_000)})) < 120
+    # 20 + 40 + 60 + ... pages are left out, then one is fetched.
+    assert 10 < len(fetched(found, {f"/p/{n}": same for n in range(1_000, 10_000)})) < 30
 
 
 def test_small_pages_are_no_trap() -> None:
