@@ -429,13 +429,13 @@ class Engine:
     @contextmanager
     def _stall_watch(self) -> Iterator[None]:
         threshold_s = self.settings.stall_warning_s
-        if not threshold_s:
-            yield
-            return
-        watch = StallWatch(
+        watch = self._stalls = StallWatch(
             threshold_s, self._tell.stalled, threads_busy=lambda: self._lanes.threads_busy
         )
-        self._lanes.watch = self._stalls = watch
+        # Without a threshold nobody is warned, but how late the loop is counts all the same: a
+        # site isn't slow because we are.
+        if threshold_s:
+            self._lanes.watch = watch
         watch.start()
         try:
             yield

@@ -1,7 +1,7 @@
 """StallWatch: notices that the event loop is blocked, and names the line that blocks it.
 
-The loop has a beat: a timer, a few times in `threshold_s`. One that comes late tells how long the
-loop was blocked. A thread listens; if a beat is overdue, it looks at what the loop's thread is
+The loop has a beat: a timer, a few times in `threshold_s`, or in a tenth of a second. One that
+comes late tells how long the loop was blocked. A thread listens; if a beat is overdue, it looks at what the loop's thread is
 executing just now. A step of one of our own callbacks is timed exactly, by the lane.
 
 No debug mode of asyncio, no tracing, nothing in the loop but forty timers a second.
@@ -35,6 +35,9 @@ _LOOP: Final = frozenset({"run", "run_forever", "run_until_complete", "_run_once
 _STILL: Final = 50
 """After so many times `threshold_s` it is told that the loop is still blocked: it may be for ever,
 and then nobody else could say so."""
+
+_LAG_S: Final = 0.1
+"""How late the loop is, is measured as if stalls of so many seconds mattered, at least."""
 
 logger = logging.getLogger("scrapekit")
 
@@ -80,7 +83,8 @@ class _Sample:
 
 
 class StallWatch:
-    """Watches the running loop from start() to close(). `tell` is called on the loop.
+    """Watches the running loop from start() to close(). `tell` is called on the loop. With a
+    `threshold_s` of 0 it only measures how late the loop is, without a thread, and tells nothing.
 
     `threads_busy` says whether the crawl's own threads could be what keeps the loop waiting: if
     they couldn't, the machine is busy with something else, and nobody is blamed.
@@ -94,6 +98,7 @@ class StallWatch:
         threads_busy: Callable[[], bool] = lambda: False,
     ) -> None:
         self.threshold_s = threshold_s
+        self._beat_s = min(threshold_s or _LAG_S, _LAG_S) / _BEATS
         self._tell = tell
         self._threads_busy = threads_busy
         self._loop = asyncio.get_running_loop()
@@ -116,6 +121,8 @@ class StallWatch:
     def start(self) -> None:
         """Begin to watch."""
         self._wait_for_beat()
+        if not self.threshold_s:
+            return
         self._thread = threading.Thread(
             target=self._listen, name="scrapekit stall watch", daemon=True
         )
@@ -154,7 +161,7 @@ class StallWatch:
 
     def _wait_for_beat(self) -> None:
         self._cpu_s = time.process_time()
-        self._due = self._loop.time() + self.threshold_s / _BEATS
+        self._due = self._loop.time() + self._beat_s
         self._timer = self._loop.call_at(self._due, self._beat)
 
     def _beat(self) -> None:
@@ -169,7 +176,7 @@ class StallWatch:
         told, self._told = self._told, False
         sample = _usual(samples)
         # It was due up to a beat after the block began.
-        if sample is not None and not told and late_s >= self.threshold_s * (1 - 1 / _BEATS):
+        if sample is not None and not told and late_s >= self.threshold_s - self._beat_s:
             self._blocked(sample, late_s)
 
     def _blocked(self, sample: _Sample, blocked_s: float) -> None:

@@ -48,7 +48,8 @@ class Model:
 
     def file(self, filed: Filed) -> None:
         self.filed += 1
-        filed.number = self.filed
+        # Those that come back go before all others of their priority.
+        filed.number = self.filed - (1_000_000 if filed.tries > 1 else 0)
         self.waiting.append(filed)
 
     def head(self, origin: str, now: float) -> Filed | None:
