@@ -16,6 +16,7 @@ from typing import Final, Generic, TypeVar
 
 from scrapekit.frontier.base import Head, Hop, Lease
 from scrapekit.messages import Request
+from scrapekit.outage import Outage
 
 MAX_HOPS: Final = 10_000
 """Redirects that wait for their turn. A page whose redirect is one too many starts over later."""
@@ -34,6 +35,8 @@ class Errand:
     """Those that all redirects come from, one for each proxy that it may go by: the next try goes
     by the next."""
     tries: int = 1
+    outage: Outage | None = None
+    """Since it failed for the first time; what it says of the whole site."""
     began: float = 0.0
     in_turn: bool = False
     sent: bool = True

@@ -124,7 +124,7 @@ class Engine:
             unknown=self._is_unknown if settings.obey_robots else None,
         )
         self._traps = Traps(settings, clock.now) if settings.traps else None
-        self._retries = Retries(settings, clock, self._tell)
+        self._retries = Retries(settings, clock, self._tell, self._politeness.waits_until)
         self._fetcher = Fetcher(
             transport,
             self._scope,

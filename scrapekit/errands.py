@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
-from scrapekit import guard, robots
+from scrapekit import guard, retry, robots
 from scrapekit.announcer import Announcer
 from scrapekit.begun import Errand
 from scrapekit.budget import ByteBudget
@@ -22,6 +22,7 @@ from scrapekit.fetcher import Fetcher
 from scrapekit.frontier.base import Hop
 from scrapekit.limits import Rate
 from scrapekit.messages import Response
+from scrapekit.outage import Outage
 from scrapekit.retries import Retries
 from scrapekit.robots import Robots, RobotsBook
 from scrapekit.scheduler import Scheduler
@@ -96,7 +97,9 @@ class Errands:
         """Make the request; the hop that it is redirected to, or None if all is read."""
         with self._budget.account() as account:
             account.enough = robots.MAX_BYTES
-            response, elapsed_s = await self._fetcher.ask(errand.hop, account, measured=False)
+            response, elapsed_s = await self._fetcher.ask(
+                errand.hop, account, measured=False, fresh=True
+            )
             errand.sent = response.cached != "hit"
         if response.status in guard.REDIRECTS and response.headers.get("Location") is not None:
             try:
@@ -149,16 +152,40 @@ class Errands:
 
     def _tried_again(self, errand: Errand, error: SiteError | OutOfFiles) -> bool:
         """Whether the errand waits for another try, and with it all of its origin."""
+        self._note(errand, error)
         trouble = error if isinstance(error, OutOfFiles) else _unavailable(errand, error)
         due = self._retries.at(errand.first.request, errand.tries, errand.turn, trouble)
+        if due is None:
+            due = self._after_outage(errand, error)
         if due is None:
             return False
         errand.tries += 1
         self._scheduler.forward_errand(errand, errand.first, due)
         return True
 
+    def _note(self, errand: Errand, error: SiteError | OutOfFiles) -> None:
+        if retry.is_outage(error):
+            errand.outage = errand.outage or Outage()
+            errand.outage.failed(errand.tries, errand.tries, self._clock.now(), str(error))
+
+    def _after_outage(self, errand: Errand, error: SiteError | OutOfFiles) -> float | None:
+        """When to go on with a site that is down; None to give it up."""
+        outage, now = errand.outage, self._clock.now()
+        if outage is None or not retry.is_outage(error) or not self._settings.retries:
+            return None
+        if self._book.has_rules(errand.origin):
+            # RFC 9309, 2.4: an old one holds meanwhile.
+            return None
+        if outage.is_hopeless(now, self._settings.max_outage_s):
+            return None
+        trouble = _unavailable(errand, error)
+        return self._retries.told(errand.first.request, errand.tries, trouble, outage.until)
+
     def _close(self, errand: Errand, error: Exception) -> None:
-        until = self._clock.now() + max(60.0, self._settings.max_retry_delay_s)
+        # From when on its pages can be settled: with long delays, none would ever be before it is
+        # asked for again.
+        begin = max(self._clock.now(), self._scheduler.free_at(errand.origin))
+        until = begin + max(60.0, self._settings.max_retry_delay_s)
         self._book.close(errand.origin, str(_unavailable(errand, error)), until)
 
 

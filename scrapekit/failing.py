@@ -40,6 +40,10 @@ class Failing:
         # A robots.txt has been tried again already, for all pages of its origin.
         if self._during(error, response) != "fetch" or isinstance(error, RobotsUnavailable):
             return None
+        due = self._retries.after_outage(lease.request, lease.tries, lease.turn, error)
+        if due is not None:
+            lease.tries -= 1
+            return due
         return self._retries.at(lease.request, lease.tries, lease.turn, error)
 
     async def give_up(

@@ -15,6 +15,7 @@ from scrapekit.deadlines import Deadlines
 from scrapekit.errors import BadStatus, FetchTimeout, RedirectError, Refused, SiteError
 from scrapekit.frontier.base import Hop, Lease
 from scrapekit.messages import Request, Response
+from scrapekit.outage import PLAIN, STRONG
 from scrapekit.reach import Reach, led_to
 from scrapekit.robots import RobotsBook
 from scrapekit.sending import Sender
@@ -40,6 +41,8 @@ class Listener(Protocol):
     def overloaded(
         self, name: str, asked: Asked, now: float, what: str, *, spoke: bool, rests: bool
     ) -> None: ...
+
+    def failed(self, name: str, asked: Asked, now: float, what: str, *, weight: int) -> None: ...
 
 
 class Fetcher:
@@ -112,7 +115,9 @@ class Fetcher:
                 return hop
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
-        response, elapsed_s = await self.ask(self._conditional(hop), account)
+        response, elapsed_s = await self.ask(
+            self._conditional(hop), account, fresh=lease.tries == 1
+        )
         lease.sent = response.cached != "hit"
         location = response.headers.get("Location")
         if response.status not in guard.REDIRECTS or location is None:
@@ -170,11 +175,12 @@ class Fetcher:
         )
 
     async def ask(
-        self, hop: Hop, account: Account, *, measured: bool = True
+        self, hop: Hop, account: Account, *, measured: bool = True, fresh: bool = False
     ) -> tuple[Response, float]:
         """Make one request; the response, and the seconds that it and the hops before took.
 
         The origin's limits learn from how it went; from how long it took only if `measured`.
+        `fresh`: it is tried for the first time; what failed before needn't fail by its site.
         Raises SiteError, and what else the transport raises.
         """
         led_to.set(hop.request.reach)
@@ -183,7 +189,9 @@ class Fetcher:
         try:
             response = await self._in_time(hop, account)
         except SiteError as error:
-            self._note_trouble(hop.origin, asked, retry.overload_sign(error))
+            if sign := retry.overload_sign(error):
+                self._note_trouble(hop.origin, asked, sign)
+                self._note_failure(hop.origin, asked, sign, fresh=fresh)
             raise
         now = self._clock.now()
         elapsed_s = now - began
@@ -191,10 +199,9 @@ class Fetcher:
             return response, hop.elapsed_s + elapsed_s
         if rest_s := self._rest_s(response, now):
             self._hold(hop.origin, now + rest_s)
-        if sign := retry.OVERLOAD_STATUSES.get(response.status):
-            rests = "Retry-After" in response.headers
-            self._note_trouble(hop.origin, asked, sign, spoke=True, rests=rests)
-        elif measured and response.status < 500:
+        if response.status == 429 or response.status >= 500:
+            self._note_status(hop.origin, asked, response, fresh=fresh)
+        elif measured:
             is_own = account.waited or self._lag_s() - lost_s > _OWN_SHARE * elapsed_s
             self._listener.answered(hop.origin, asked, None if is_own else elapsed_s)
         return response, hop.elapsed_s + elapsed_s
@@ -218,19 +225,28 @@ class Fetcher:
             message, url = f"not done after {limit_s:g} s", hop.request.url
             raise FetchTimeout(message, url=url, phase="total", after_s=limit_s) from exc
 
+    def _note_status(self, origin: str, asked: Asked, response: Response, *, fresh: bool) -> None:
+        status, accepted = response.status, accepts(response.status, self._settings)
+        if sign := retry.OVERLOAD_STATUSES.get(status):
+            rests = "Retry-After" in response.headers
+            self._note_trouble(origin, asked, sign, spoke=True, rests=rests)
+        elif not accepted and (sign := retry.SILENT_STATUSES.get(status)):
+            self._note_trouble(origin, asked, sign)
+        if not accepted and status in retry.OUTAGE_STATUSES:
+            plain = status == 500
+            self._note_failure(origin, asked, f"status {status}", fresh=fresh, plain=plain)
+
     def _note_trouble(
-        self,
-        origin: str,
-        asked: Asked,
-        sign: str | None,
-        *,
-        spoke: bool = False,
-        rests: bool = False,
+        self, origin: str, asked: Asked, sign: str, *, spoke: bool = False, rests: bool = False
     ) -> None:
-        if sign is not None:
-            self._listener.overloaded(
-                origin, asked, self._clock.now(), sign, spoke=spoke, rests=rests
-            )
+        now = self._clock.now()
+        self._listener.overloaded(origin, asked, now, sign, spoke=spoke, rests=rests)
+
+    def _note_failure(
+        self, origin: str, asked: Asked, what: str, *, fresh: bool, plain: bool = False
+    ) -> None:
+        weight = (PLAIN if plain else STRONG) if fresh else 0
+        self._listener.failed(origin, asked, self._clock.now(), what, weight=weight)
 
     def _is_led_to(self, request: Request) -> bool:
         """Whether a site led there, not the author."""

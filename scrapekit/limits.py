@@ -27,6 +27,8 @@ class Limits(NamedTuple):
     rate: Rate | None = None
     adaptive: bool = False
     """Whether the site's answers lower the concurrency."""
+    max_outage_s: float = 900.0
+    """How long the site is waited for when it is down."""
 
     def pause_s(self, site_delay_s: float, random: float) -> float:
         """The time to the next request, if the site itself asks for `site_delay_s`."""
@@ -74,6 +76,7 @@ def _limits(settings: Settings, table: DomainSettings | None = None) -> Limits:
         delay_jitter=of("delay_jitter") or 0.0,
         rate=None if requests is None else Rate(int(requests), 60.0),
         adaptive=bool(of("adaptive")),
+        max_outage_s=settings.max_outage_s,
     )
 
 

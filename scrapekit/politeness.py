@@ -179,6 +179,7 @@ class Politeness:
         something else than the origin may have taken the time.
         """
         limits, standing = self._booking(name).limits, self._origins.meet(name)
+        standing.note_answer(asked.number)
         if standing.law is not None and limits.adaptive:
             busy = standing.in_flight >= standing.limit(limits)
             standing.law.answered(
@@ -192,17 +193,41 @@ class Politeness:
         limits, standing = self._booking(name).limits, self._origins.meet(name)
         if standing.law is None or not limits.adaptive:
             return
+        if standing.outage is not None and standing.outage.is_on:
+            # Of a site that is down nobody learns how much it bears when it is up.
+            return
         standing.law.overloaded(asked, standing.turns, what, spoke=spoke, rests=rests)
         standing.note_overload(now)
         self._move(name, standing)
 
+    def failed(self, name: str, asked: Asked, now: float, what: str, *, weight: int) -> None:
+        """A request failed as it does if the whole origin is down; see `Outage.failed`."""
+        limits, standing = self._booking(name).limits, self._origins.meet(name)
+        standing.note_failure(asked.number, now, what, weight, limits.max_outage_s)
+        self._move(name, standing)
+
+    def waits_until(self, name: str, now: float) -> float | None:
+        """When a page may be tried again that failed because its origin is down: later than another
+        one. None if the origin isn't down, or is given up.
+        """
+        standing = self._origins.get(name)
+        if standing is None or standing.outage is None or not standing.outage.is_on:
+            return None
+        if standing.down_until > now:
+            return None
+        return max(now, standing.outage.until) + standing.outage.pause_s
+
     def check(self, name: str, url: str, now: float) -> None:
         """Raises OriginDown if the origin failed so often that it is left alone for now."""
         standing = self._origins.get(name)
-        if standing is not None and standing.down_until > now and standing.law is not None:
-            failures, why = standing.law.failures, standing.law.why
+        if standing is not None and standing.down_until > now and standing.outage is not None:
+            failures, why = standing.outage.failures, standing.outage.wording
             message = f"{name} failed {failures} times in a row, by {why}: it is left alone"
             raise OriginDown(message, url=url, failures=failures)
+
+    def free_at(self, name: str) -> float:
+        """When the next request may go to the origin, as far as its dates are concerned."""
+        return self._origins.meet(name).free_at(self._booking(name).limits)
 
     def hold(self, name: str, until: float) -> None:
         """Nothing more to this origin before `until` (its Retry-After, say)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections.abc import Callable
 
 from scrapekit import retry, urls
 from scrapekit.announcer import Announcer
@@ -17,9 +18,18 @@ logger = logging.getLogger("scrapekit")
 
 
 class Retries:
-    """Decides for one crawl, and tells observers."""
+    """Decides for one crawl, and tells observers. `waits_until(origin, now)` is the date until
+    which an origin that is down is to be waited for.
+    """
 
-    def __init__(self, settings: Settings, clock: Clock, announcer: Announcer) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        announcer: Announcer,
+        waits_until: Callable[[str, float], float | None] = lambda _origin, _now: None,
+    ) -> None:
+        self._waits_until = waits_until
         self._settings = settings
         self._clock = clock
         self._tell = announcer
@@ -47,6 +57,24 @@ class Retries:
             self._warn(error)
         elif not self._budget.take(origin):
             return None
+        self._tell.retried(request, tries, error, due)
+        return due
+
+    def after_outage(
+        self, request: Request, tries: int, origin: str, error: Exception
+    ) -> float | None:
+        """When to make a request again that failed because its site is down, which costs it no try;
+        None if it failed for another reason, or mustn't be made again.
+        """
+        if not self._settings.retries or not retry.is_outage(error):
+            return None
+        if not retry.is_repeatable(request.method, self._settings):
+            return None
+        due = self._waits_until(origin, self._clock.now())
+        return None if due is None else self.told(request, tries, error, due)
+
+    def told(self, request: Request, tries: int, error: Exception, due: float) -> float:
+        """A request waits until `due` because its site is down, which costs it no try."""
         self._tell.retried(request, tries, error, due)
         return due
 

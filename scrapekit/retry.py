@@ -30,6 +30,10 @@ RETRIED_ERRORS: Final = (
 RETRIED_STATUSES: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 OVERLOAD_STATUSES: Final = {429: "status 429", 503: "status 503"}
 """By which a site says that it is asked for too much, and how that is called."""
+SILENT_STATUSES: Final = {502: "status 502", 504: "status 504"}
+"""By which a gateway says that the site behind it was silent: like a connection that breaks."""
+OUTAGE_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
+"""What sites answer that are down, or whose servers are."""
 _TRIES_WITHOUT_FILES: Final = 12
 """Nothing was sent, and no site is to blame, so the settings' `retries` aren't what counts. By then
 the waits are long enough for others to have closed theirs, or nothing helps.
@@ -58,8 +62,7 @@ def decide(
     if isinstance(error, OutOfFiles):
         may = tries < max(_TRIES_WITHOUT_FILES, settings.retries + 1)
     else:
-        repeatable = method in IDEMPOTENT or method in settings.retry_methods
-        may = repeatable and tries <= settings.retries
+        may = is_repeatable(method, settings) and tries <= settings.retries
     if not may:
         return None
     # Bounded, because floats are: 2.0 ** 1024 is an error.
@@ -67,6 +70,11 @@ def decide(
     bound = min(settings.retry_delay_s * growth, settings.max_retry_delay_s)
     wished = wished_delay_s(error, now) or 0.0
     return now + max(bound * random(), min(wished, settings.max_retry_delay_s))
+
+
+def is_repeatable(method: str, settings: Settings) -> bool:
+    """Whether a request may be made twice."""
+    return method in IDEMPOTENT or method in settings.retry_methods
 
 
 def is_passing(error: Exception) -> bool:
@@ -95,6 +103,15 @@ def overload_sign(error: Exception) -> str | None:
     if isinstance(error, ConnectError):
         return "a broken connection"
     return "a body cut off" if isinstance(error, BodyTruncated) else None
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error may mean that a whole site is down. A name that isn't known, a broken proxy
+    or a wrong certificate don't: waiting is no help there.
+    """
+    if isinstance(error, BadStatus):
+        return error.status in OUTAGE_STATUSES
+    return isinstance(error, RobotsUnavailable) or overload_sign(error) is not None
 
 
 class RetryBudget:

@@ -262,6 +262,11 @@ class RobotsBook:
         else:
             self._enter(origin, _Entry(None, until, until, trouble))
 
+    def has_rules(self, origin: str) -> bool:
+        """Whether the origin's robots.txt was ever read, though it may be old by now."""
+        entry = self._entry(origin)
+        return entry is not None and entry.rules is not None
+
     def sitemaps(self, origin: str) -> list[str]:
         """The URLs of the `Sitemap:` lines, as far as the origin's robots.txt is known."""
         entry = self._entry(origin)

@@ -265,6 +265,10 @@ class Scheduler:
         self._frontier.remember(HOLD, origin, str(until))
         self._set_timer()
 
+    def free_at(self, origin: str) -> float:
+        """When the next request may go to an origin."""
+        return self._politeness.free_at(origin)
+
     def slow_down(self, origin: str, delay_s: float, rate: Rate | None) -> None:
         """What an origin's robots.txt asks for; it counts from the next request on."""
         self._politeness.slow_down(origin, delay_s, rate)

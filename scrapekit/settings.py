@@ -176,6 +176,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         _Pause,
         Meta(description="Longest wait before a retry, also if Retry-After says more, in seconds."),
     ] = 300.0
+    max_outage_s: Annotated[
+        _Pause,
+        Meta(
+            description="How long a site that is down is waited for until what waits for it is "
+            "given up, in seconds."
+        ),
+    ] = 900.0
     retry_methods: Annotated[
         tuple[_Token, ...],
         Meta(description="Methods to retry although they may do their work twice, such as POST."),

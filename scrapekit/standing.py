@@ -17,14 +17,13 @@ import msgspec
 from scrapekit.adaptive import Adaptive
 from scrapekit.errors import UsageError
 from scrapekit.limits import Limits, Rate
+from scrapekit.outage import LEFT_ALONE_S, Outage
 from scrapekit.report import OriginLimit
 
 NEVER: Final = float("-inf")
 _KEPT: Final = 200
 """Idle origins that are remembered although there is nothing special about them, for the report.
 Beyond, a crawl of many origins keeps those alone of which there is something to remember."""
-_DOWN_S: Final = 600.0
-"""How long an origin is left alone that failed whatever the pauses were."""
 
 
 class OriginState(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,6 +95,8 @@ class Standing:
     own_windows: dict[Rate, Window] | None = None
     """By what settings allow."""
     law: Adaptive | None = None
+    outage: Outage | None = None
+    """What has failed since the last answer."""
     before: tuple[float, float] = (NEVER, NEVER)
     """`started_at` and `paced_until` before the last request."""
     drawn: float = 0.0
@@ -110,6 +111,8 @@ class Standing:
     def free_at(self, limits: Limits) -> float:
         """No request before this date."""
         date = max(self.paced_until, self.held_until)
+        if self.outage is not None:
+            date = max(date, self.outage.until)
         if self.site_window is not None:
             date = max(date, self.site_window.free_at())
         if self.own_windows:
@@ -123,8 +126,10 @@ class Standing:
         return date
 
     def limit(self, limits: Limits) -> int:
-        """How many requests at a time. A site that asks for a delay gets one."""
-        if self.site_delay_s:
+        """How many requests at a time. A site that asks for a delay gets one, and so does one that
+        is down.
+        """
+        if self.site_delay_s or (self.outage is not None and self.outage.is_on):
             return 1
         if self.sharers:
             return min(self._limit(each) for each in self._all(limits))
@@ -228,19 +233,31 @@ class Standing:
                 window.starts.pop()
 
     def note_overload(self, now: float) -> None:
-        """The law has just lowered the limit: pause, or give up for a while."""
-        if self.law is None:
-            return
-        if self.law.exhausted:
-            self.down_until, self.paced_until = now + _DOWN_S, now
-        else:
+        """The law has just lowered the limit: pause."""
+        if self.law is not None:
             self.paced_until = max(self.paced_until, now + self.law.spacing_s)
+
+    def note_failure(
+        self, number: float, now: float, what: str, weight: int, most_s: float
+    ) -> None:
+        """A request failed as it does if the site is down: it is waited for, `most_s` at most."""
+        if self.outage is None:
+            self.outage = Outage()
+        self.outage.failed(number, self.turns, now, what, weight=weight)
+        if self.outage.is_hopeless(now, most_s):
+            self.down_until = max(now + LEFT_ALONE_S, self.held_until)
+            self.paced_until = self.held_until = self.outage.until = now
+
+    def note_answer(self, number: float) -> None:
+        """The site answered a request."""
+        if self.outage is not None and self.outage.ends_with(number):
+            self.outage = None
 
     def is_plain(self, now: float) -> bool:
         """Whether there is nothing to remember of an idle origin."""
         law = self.law
         lowered = law is not None and law.knee < float("inf")
-        if lowered or self.site_delay_s or self.site_window:
+        if lowered or self.site_delay_s or self.site_window or self.down_until > now:
             return False
         if max(self.paced_until, self.held_until) > now:
             return False

@@ -66,7 +66,7 @@ async def test_a_robots_txt_that_fails_forbids_all_and_is_tried_again_at_dates(s
     async with Site({"/robots.txt": status, "*": ""}) as site:
         items, report = await crawled(
             Titles(start_urls=[site.url()]),
-            settings={**OBEY, "retries": 2},
+            settings={**OBEY, "retries": 2, "max_outage_s": 0},
             observers=[recorder],
         )
     assert items == []

@@ -329,7 +329,8 @@ async def test_while_a_robots_txt_fails_nothing_else_is_asked_for() -> None:
 async def test_a_robots_txt_that_is_given_up_costs_each_page_no_further_request() -> None:
     async with Site({"/robots.txt": 500, "*": ""}) as site:
         spider = Titles(start_urls=site.urls(*(f"/{n}" for n in range(30))))
-        items, report = await crawled(spider, settings={"obey_robots": True, "retries": 2})
+        settings = {"obey_robots": True, "retries": 2, "max_outage_s": 0}
+        items, report = await crawled(spider, settings=settings)
     assert (items, site.hits, site.robots_hits) == ([], [], 3)
     assert [(group.error, group.count) for group in report.errors] == [("RobotsUnavailable", 30)]
 
