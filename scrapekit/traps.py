@@ -73,9 +73,9 @@ _DATE: Final = re.compile(
     r"[/=?&](?:(?<=[/=])(\d{4})[-/](\d\d)(?:[-/](\d\d))?(?=[/?&]|$)"
     r"|(?<=[?&])year=(\d{4})(?=&|$))"
 )
-# A row of up to three has something else than digits in the first three segments, or nowhere.
+# No row that repeats begins with three segments of digits, unless it is one of digits alone.
 _REPEATED: Final = re.compile(
-    rf"(?=(?:/\d+){{0,2}}/\d*[^/\d])((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS},}}(?=/|$)"
+    rf"(?!(?:/\d++){{3}}(?:/|$))((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS},}}(?=/|$)"
 )
 _DIGITS_REPEATED: Final = re.compile(rf"((?:/\d+){{1,3}}?)\1{{{MAX_DIGITS},}}(?=/|$)")
 _NO_NEWS: Final = b"0123456789 \t\r\n"
