@@ -44,8 +44,14 @@ _MAX_TEMPLATES: Final = 200_000
 _MAX_WATCHED: Final = 1_000
 _MAX_SESSIONS: Final = 200_000
 _MAX_SHAPES: Final = 300
-_BITS: Final = 2_039
+_KEPT: Final = 4
+"""Months have 28 to 31 days: so many sets of numbers of pages with the same words are kept."""
+_BITS: Final = 1_021
 """Sets of numbers are kept as bits: a prime, for round numbers not to fall together."""
+_MAX_NUMBERS: Final = 150
+"""With more of them, one that differs might not show in the bits."""
+_ON_TRIAL: Final = 5
+"""Pages looked at that must show nothing new for a template to be cut off again."""
 _THIS_YEAR: Final = 2026
 """A clock that says it is earlier is a test's."""
 
@@ -67,9 +73,9 @@ _DATE: Final = re.compile(
     r"[/=?&](?:(?<=[/=])(\d{4})[-/](\d\d)(?:[-/](\d\d))?(?=[/?&]|$)"
     r"|(?<=[?&])year=(\d{4})(?=&|$))"
 )
-# A row of up to three has something else than digits in the first three segments, or nowhere.
+# No row that repeats begins with three segments of digits, unless it is one of digits alone.
 _REPEATED: Final = re.compile(
-    rf"(?=(?:/\d+){{0,2}}/\d*[^/\d])((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS},}}(?=/|$)"
+    rf"(?!(?:/\d++){{3}}(?:/|$))((?:/[^/]+){{1,3}}?)\1{{{MAX_REPEATS},}}(?=/|$)"
 )
 _DIGITS_REPEATED: Final = re.compile(rf"((?:/\d+){{1,3}}?)\1{{{MAX_DIGITS},}}(?=/|$)")
 _NO_NEWS: Final = b"0123456789 \t\r\n"
@@ -84,10 +90,19 @@ _NUMBER: Final = re.compile(rb"\d+")
 
 
 class _Numbers(NamedTuple):
-    """The numbers of a page and those near its address, each a set of `_BITS` bits."""
+    """The numbers of a page and those near its address, each a set of `_BITS` bits. Of many
+    numbers, a hash.
+    """
 
     found: int
     near: int
+
+    @classmethod
+    def of(cls, url: str, body: bytes) -> _Numbers:
+        found = numbers(url, body)
+        if len(found) > _MAX_NUMBERS:
+            return cls(hash(found), 0)
+        return cls(_bits(found), _bits(_near(url)))
 
     def is_same(self, other: _Numbers) -> bool:
         """Whether they differ in nothing but what is near either address."""
@@ -98,29 +113,36 @@ class _Numbers(NamedTuple):
 class _Watched:
     """A template with so many pages that their bodies are compared."""
 
-    seen: dict[int, _Numbers | None] = field(default_factory=dict)
-    """What pages look like without their numbers, and the numbers of the last one of each."""
+    seen: dict[int, list[_Numbers]] = field(default_factory=dict)
+    """What pages look like without their numbers, and the numbers that were last met with that."""
     same: int = 0
     left_out: int = 0
     """Pages since one was let through."""
     gap: int = PROBE
 
     def is_same(self, shape: int, url: str, body: bytes) -> bool:
-        """Whether the last page that looks like this one has the same numbers."""
-        if shape not in self.seen:
+        """Whether one of the last pages that look like this one has the same numbers."""
+        kept = self.seen.get(shape)
+        if kept is None:
             if len(self.seen) < _MAX_SHAPES:
-                self.seen[shape] = None
+                self.seen[shape] = []
             return False
         # Pages of measurements differ in numbers alone, and are worth having.
-        before = self.seen[shape]
-        self.seen[shape] = now = _Numbers(_bits(numbers(url, body)), _bits(_near(url)))
-        return before is not None and now.is_same(before)
+        now = _Numbers.of(url, body)
+        others = [before for before in kept if not now.is_same(before)]
+        self.seen[shape] = [*others, now][-_KEPT:]
+        return len(others) < len(kept)
 
     def count(self, *, is_same: bool) -> None:
-        """A page was looked at. One that shows something new makes up for all before."""
-        self.same = self.same + 1 if is_same else 0
-        if not is_same:
-            self.left_out, self.gap = 0, PROBE
+        """A page was looked at. One that shows something new makes up for all before, unless the
+        template is cut off: then it is on trial.
+        """
+        if is_same:
+            self.same += 1
+        elif self.same >= MAX_SAME:
+            self.same = MAX_SAME - _ON_TRIAL
+        else:
+            self.same, self.left_out, self.gap = 0, 0, PROBE
 
     def lets_through(self) -> bool:
         """Whether one more page is fetched, though the template is cut off. Ever fewer are, or a

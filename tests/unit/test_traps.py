@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from calendar import month_name, monthcalendar
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -263,8 +264,9 @@ WORDS = "<p>All rights reserved. " + "Photographs by our readers, one a day. " *
         lambda n: f'<h1>Product</h1><meta itemprop="price" content="{n * 37 % 991}.99">',
         lambda n: f"<h1>Product</h1><span itemprop=sku content={10**6 + 7 * n}></span>",
         lambda n: f"<h1>Stock</h1><p>In stock: {n * 7 % 10}</p>",
+        lambda n: "".join(f"<td>{k * 13}</td>" for k in range(2000)) + f"<b>{n * 7919}</b>",
     ],
-    ids=["photos", "prices", "article numbers", "stocks"],
+    ids=["photos", "prices", "article numbers", "stocks", "one number of many"],
 )
 def test_pages_that_differ_in_few_numbers_are_no_trap(page: Callable[[int], str]) -> None:
     assert crawl(traps(), {f"/p/{n}": (page(n) + WORDS).encode() for n in range(1000)}) == 1000
@@ -287,6 +289,24 @@ def test_months_that_have_no_names_are_a_trap_as_well() -> None:
         for n in range(1000)
     }
     assert crawl(traps(), pages) < 200
+
+
+def test_a_calendar_shows_nothing_new_though_its_months_begin_on_other_days() -> None:
+    def page(year: int, month: int, heading: str) -> bytes:
+        weeks = monthcalendar(year, month)
+        days = "".join(
+            f'<td id="d{day}" data-date="{year}-{month:02}-{day:02}">{day or ""}</td>'
+            for week in weeks
+            for day in week
+        )
+        return f"<h1>{heading} {year}</h1>{days}<a href=?m={month + 1}>next</a>{WORDS}".encode()
+
+    months = [(1900 + n // 12, n % 12 + 1) for n in range(1500)]
+    for headings in (month_name, [str(n) for n in range(13)]):
+        pages = {f"/cal?y={y}&m={m}": page(y, m, headings[m]) for y, m in months}
+        assert crawl(traps(), pages) < 200
+        # Months of six weeks are rare enough to be news to those that are tried all the same.
+        assert len(fetched(traps(), pages)) < 500
 
 
 def fetched(found: Traps, bodies: dict[str, bytes]) -> list[str]:
