@@ -178,6 +178,7 @@ class Engine:
             clock=clock,
             announcer=self._tell,
             max_depth=settings.max_depth,
+            max_listed=settings.max_url_length if settings.traps else None,
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(
