@@ -33,8 +33,8 @@ _MOST_WORK: Final = 2_000_000
 _PER_RULE: Final = 700
 _PER_CHARACTER: Final = 12
 _MOST_KEYS: Final = 16_384
-"""Looked up for one path, each in some 300 nanoseconds; a path of 2,000 characters has half as many
-at most.
+"""Looked up for one path, each in some 300 nanoseconds. Of 2,000 characters there are half as many
+at most, or three times that if each of them has to be escaped.
 """
 _LONGEST_SPELT: Final = 32_768
 """Characters of a path whose escapes are looked at: at worst it has nothing else."""
