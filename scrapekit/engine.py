@@ -180,6 +180,7 @@ class Engine:
             announcer=self._tell,
             left_out=self._recrawl.left_out,
             max_depth=settings.max_depth,
+            max_listed=settings.max_url_length if settings.traps else None,
         )
         self._pipeline = Pipeline(pipeline, self._lanes.run_blocking)
         self._outcomes = Outcomes(

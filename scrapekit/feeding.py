@@ -21,6 +21,7 @@ from scrapekit.scheduler import Scheduler
 from scrapekit.sitemapfeed import SitemapFeed
 from scrapekit.spider import Spider
 from scrapekit.starts import starts
+from scrapekit.traps import TOO_LONG
 
 _START: Final = "start"
 """The frontier's notes on the origins of start requests."""
@@ -47,6 +48,7 @@ class Feed:
         announcer: Announcer,
         left_out: Callable[[Sequence[Request]], Awaitable[None]],
         max_depth: int | None = None,
+        max_listed: int | None = None,
     ) -> None:
         self._spider = spider
         self._sitemaps = sitemaps
@@ -60,6 +62,8 @@ class Feed:
         self._tell = announcer
         self._left_out = left_out
         self._max_depth = max_depth
+        self._max_listed = max_listed
+        """Characters of a URL that a sitemap lists; what the user starts with may have more."""
         self._origins: set[str] = set()
         self._resumed = False
         self._repeats = 0
@@ -95,9 +99,10 @@ class Feed:
         async with aclosing(self._sitemaps.requests()) as requests:
             async for request in requests:
                 # What a site lists is no word of the user's: it widens nothing, and may be a trap.
-                if not await self._file(request):
+                is_page = not self._sitemaps.takes(request)
+                if not await self._file(request, self._max_listed if is_page else None):
                     self._sitemaps.settled(request)
-                elif not self._sitemaps.takes(request):
+                elif is_page:
                     self._fetcher.add_listed(request.url)
                 await self._scheduler.room()
                 if self._scheduler.closed:
@@ -132,13 +137,16 @@ class Feed:
         self._scope.add_start(url)
         self._fetcher.add_start(url)
 
-    async def _file(self, request: Request) -> bool:
+    async def _file(self, request: Request, longest: int | None = None) -> bool:
         filed = request.at_depth(0).filed_at(self._clock.now())
         if not self._scope.allows(request.url):
             self._tell.dropped("off-domain", 1, request.url)
             await self._left_out([request])
         elif refused := self._fetcher.reach.refusal(request.url, request.reach):
             self._tell.dropped(refused.reason, 1, request.url)
+            await self._left_out([request])
+        elif longest is not None and len(request.url) > longest:
+            self._tell.dropped(TOO_LONG, 1, request.url)
             await self._left_out([request])
         elif not self._fetcher.claims.is_landed(filed) and await self._scheduler.add([filed]):
             return True

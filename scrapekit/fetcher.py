@@ -264,6 +264,9 @@ class Fetcher:
         """
         request = hop.request
         self._scope.check(request.url)
+        if self._traps is not None and is_new:
+            # Before it is compared with what robots.txt says: that takes time.
+            self._traps.check_length(request.url)
         if self._robots is not None and not self._robots.allows(hop.origin, request.url):
             raise Refused("robots", url=request.url)
         self._listener.check(hop.origin, request.url, self._clock.now())

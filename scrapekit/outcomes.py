@@ -18,6 +18,7 @@ from scrapekit.messages import Request, Response
 from scrapekit.pipeline import Pipeline
 from scrapekit.reach import Reach
 from scrapekit.settings import Settings
+from scrapekit.traps import TOO_LONG
 
 _WHEN: Final = attrgetter("when")
 
@@ -42,6 +43,7 @@ class Outcomes:
         self._pipeline = pipeline
         self._tell = announcer
         self._reach = reach
+        self._longest = settings.max_url_length if settings.traps else None
         self._unseen = unseen
         self._left_out = left_out
         self._keep_items = keep_items
@@ -152,11 +154,23 @@ class Outcomes:
             self._tell_refused(requests, refused)
             left_out += [r for r in requests if urls.origin(r.url) in refused]
             requests = [r for r in requests if urls.origin(r.url) not in refused]
+        if self._longest is not None:
+            requests = self._within_length(requests, self._longest, left_out)
         admitted = [request.at_depth(depth, reach) for request in requests]
         if any(map(_WHEN, admitted)):
             now = self._tell.now()
             admitted = [request.filed_at(now) for request in admitted]
         return admitted
+
+    def _within_length(
+        self, requests: Sequence[Request], longest: int, left_out: list[Request]
+    ) -> Sequence[Request]:
+        too_long = [request for request in requests if len(request.url) > longest]
+        if not too_long:
+            return requests
+        self._tell.dropped(TOO_LONG, len(too_long), too_long[0].url)
+        left_out += too_long
+        return [request for request in requests if len(request.url) <= longest]
 
     def _refused(self, requests: Sequence[Request], reach: int) -> dict[str, str]:
         """The origins that may not be asked, as far as their URLs tell, and why. What leads there

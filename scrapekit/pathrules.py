@@ -32,6 +32,12 @@ _MOST_WORK: Final = 2_000_000
 """What may be spent on one path: about so many nanoseconds."""
 _PER_RULE: Final = 700
 _PER_CHARACTER: Final = 12
+_MOST_KEYS: Final = 16_384
+"""Looked up for one path, each in some 300 nanoseconds. Of 2,000 characters there are half as many
+at most, or three times that if each of them has to be escaped.
+"""
+_LONGEST_SPELT: Final = 32_768
+"""Characters of a path whose escapes are looked at: at worst it has nothing else."""
 _LONGEST_NEEDLE: Final = 100
 """From there on `str.find` takes time that doesn't grow with what is looked for."""
 
@@ -53,7 +59,7 @@ end.
 
 
 class TooManyRules(Exception):
-    """A path would have to be compared with more rules than is bearable."""
+    """A path would have to be compared with more rules than is bearable, or is itself too long."""
 
 
 class PathRules:
@@ -184,10 +190,14 @@ class PathRules:
 
     def _keys_in(self, path: str) -> set[str]:
         found: set[str] = set()
+        looked_up = 0
         for kind, length in self._keys:
             last = len(path) - length
             if last < 0:
                 continue
+            looked_up += last + 1 if kind == _PIECE else 1
+            if looked_up > _MOST_KEYS:
+                raise TooManyRules
             places = range(last + 1) if kind == _PIECE else (0 if kind == _BEGIN else last,)
             found |= {kind + path[at : at + length] for at in places} & self._filed.keys()
         return found
@@ -262,13 +272,19 @@ def _spelt_pattern(pattern: str) -> str:
 
 
 def _path(url: str) -> str:
-    """The path and query of a URL, in the spelling of the patterns."""
+    """The path and query of a URL, in the spelling of the patterns. Raises TooManyRules for one
+    that takes too long to spell.
+    """
     host, slash, rest = url.partition("#")[0].partition("://")[2].partition("/")
     path = slash + rest
     if "?" in host:
         path = "/" + host[host.index("?") :] + path
     path = path or "/"
-    return path if _PLAIN_PATH.fullmatch(path) else _spelt(path, b"/%", "/%=")
+    if _PLAIN_PATH.fullmatch(path):
+        return path
+    if len(path) > _LONGEST_SPELT:
+        raise TooManyRules
+    return _spelt(path, b"/%", "/%=")
 
 
 def _spelt(text: str, kept: bytes, safe: str) -> str:

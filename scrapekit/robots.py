@@ -85,14 +85,15 @@ class Robots:
     def allows(self, url: str) -> bool:
         """Whether an absolute URL may be fetched. Takes milliseconds at most.
 
-        Raises Refused(TOO_COMPLEX) if the file is made so that nobody can say in that time.
+        Raises Refused(TOO_COMPLEX) if the file or the URL is made so that nobody can say in that
+        time.
         """
         if "/robots.txt" in url and _is_own(url):
             return True
         try:
             return self._rules.allows(url)
         except TooManyRules:
-            detail = "it has more rules with wildcards for this URL than can be compared"
+            detail = "more rules with wildcards than can be compared with a URL of that length"
             raise Refused(TOO_COMPLEX, url=url, detail=detail) from None
 
     def sitemaps(self, base: str) -> list[str]:
@@ -230,7 +231,7 @@ class RobotsBook:
         """Whether a URL of an origin that isn't unknown may be fetched.
 
         Raises RobotsUnavailable if nobody can say, so that nothing may; Refused if the rules are
-        too many to tell.
+        too many, or the URL too long, to tell.
         """
         entry = self._entry(origin)
         if entry is None:

@@ -1,12 +1,14 @@
 """A robots.txt taken apart: what it says to one agent (RFC 9309, 2.2). Text in, facts out.
 
 As generous as sites are careless: fields may lack their colon, or be misspelt as they often are.
+But who is meant, and by what, is taken as the RFC has it: a looser reading would let us in where
+others are, or hand us their rules.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import string
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
@@ -26,6 +28,8 @@ _KINDS: Final[dict[str, _Kind]] = {
 }
 _OF_THE_WHOLE_SITE: Final = frozenset({"sitemap", "host"})
 """They belong to no group, and end none."""
+_RULES: Final = frozenset({"allow", "disallow"})
+_OF_A_TOKEN: Final = string.ascii_lowercase + "_-"
 
 MAX_SITEMAPS: Final = 1_000
 """Of one file; what lists more of them is an index."""
@@ -47,29 +51,50 @@ class RobotsFile:
 
 
 def read(text: str, agent: str) -> RobotsFile:
-    """What a robots.txt says to `agent`, a product token in any case: the groups of the name that
-    is most of it, else those of "*". Takes time that grows with the text, and no faster.
+    """What a robots.txt says to `agent`, a product token in any case: all groups of that name
+    together, or else those of "*" (RFC 9309, 2.2.1). Takes time that grows with the text, and no
+    faster.
+
+    Only rules end the names of a group. A delay or a rate, of which the RFC knows nothing, is for
+    the names right above it, or one slow agent's would be for all those named after it.
     """
     directives = [found for line in text.splitlines() if (found := _directive(line))]
-    ours = _our_name(directives, agent.lower())
+    names = {value for kind, value in directives if kind == "agent"}
+    ours = {name for name in names if _is_of(name, agent.lower())} or names & {"*"}
     file = RobotsFile()
-    is_ours = among_names = False
+    rules, others = _Names(), _Names()
     for kind, value in directives:
         if kind == "agent":
-            is_ours = (is_ours and among_names) or (ours != "" and _name(value) == ours)
-            among_names = True
+            rules.add(is_ours=value in ours)
+            others.add(is_ours=value in ours)
         elif kind == "sitemap":
             if value and len(file.sitemaps) < MAX_SITEMAPS:
                 file.sitemaps.append(value)
         elif kind not in _OF_THE_WHOLE_SITE:
-            among_names = False
-            if is_ours and value:
+            others.are_open = False
+            if kind in _RULES:
+                rules.are_open = False
+            above = rules if kind in _RULES else others
+            if above.have_ours and value:
                 _note(file, kind, value)
     return file
 
 
+@dataclass(slots=True)
+class _Names:
+    """The agents that what follows is for."""
+
+    have_ours: bool = False
+    are_open: bool = False
+    """Whether one more belongs to them, or begins anew."""
+
+    def add(self, *, is_ours: bool) -> None:
+        self.have_ours = is_ours or (self.have_ours and self.are_open)
+        self.are_open = True
+
+
 def _note(file: RobotsFile, kind: _Kind, value: str) -> None:
-    if kind in ("allow", "disallow"):
+    if kind in _RULES:
         file.rules.append((value, kind == "allow"))
     elif kind == "delay":
         file.delay_s = _delay(value, file.delay_s)
@@ -95,33 +120,15 @@ def _directive(line: str) -> tuple[_Kind, str] | None:
     return ("unknown", "") if colon else None
 
 
-def _our_name(directives: list[tuple[_Kind, str]], agent: str) -> str:
-    """The name in the file that counts for the agent; "" if none does."""
-    names = dict.fromkeys(_names(directives))
-    best = max(names, key=lambda name: _likeness(name, agent), default="")
-    return best if _likeness(best, agent) else ""
-
-
-def _names(directives: list[tuple[_Kind, str]]) -> Iterator[str]:
-    return (_name(value) for kind, value in directives if kind == "agent")
-
-
-def _name(value: str) -> str:
-    """Wildcards in a name are no part of the standard, but met."""
-    name = value.lower()
-    return name if name == "*" else name.replace("*", "")
-
-
-def _likeness(name: str, agent: str) -> int:
-    """How much of the agent a name is; 0 if it isn't meant. One that begins within a word of it
-    is another's: "bot" is no name of "mybot".
+def _is_of(name: str, agent: str) -> bool:
+    """Whether the agent is meant: by its whole product token, whatever follows that (RFC 9309,
+    2.2.1). Wildcards in a name are no part of the standard, but met. An agent whose name has
+    digits, which no token has, is meant by that name.
     """
-    if name in ("", "*"):
-        return len(name)
-    at = agent.find(name)
-    while at > 0 and (agent[at - 1].isalnum() or agent[at - 1] in "-_"):
-        at = agent.find(name, at + 1)
-    return len(name) + 1 if at >= 0 else 0
+    name = name.lower().replace("*", "")
+    token = name[: len(name) - len(name.lstrip(_OF_A_TOKEN))]
+    product = (name.split(maxsplit=1) or [""])[0].partition("/")[0]
+    return agent in (token, product)
 
 
 def _delay(value: str, before: float | None) -> float | None:

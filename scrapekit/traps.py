@@ -1,7 +1,8 @@
 """Traps: what looks endless is cut off, and the report names it. Sans-IO.
 
 Looked at once for each page, when its turn has come: links are many, pages few, and no page leads
-on to others before it is fetched. Only what repeats itself counts as a trap; a large site is none.
+on to others before it is fetched. The length alone is looked at for each link as well: long URLs
+take room and time while they wait. Only what repeats itself counts as a trap; a large site is none.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import xxhash
 from scrapekit import urls
 from scrapekit.errors import Refused
 from scrapekit.settings import Settings
+
+TOO_LONG: Final = "trap: the URL is too long"
 
 MAX_REPEATS: Final = 3
 """How often one segment, or a row of two or three, may come in a row in a path: /a/a/a/a is one
@@ -180,13 +183,17 @@ class Traps:
     def __repr__(self) -> str:
         return f"<Traps templates={len(self._of_template)} watched={len(self._watched)}>"
 
+    def check_length(self, url: str) -> None:
+        """Count nothing. Raises Refused for a URL of more than `max_url_length` characters."""
+        if len(url) > self._max_length:
+            raise Refused(TOO_LONG, url=url)
+
     def check(self, origin: str, url: str, passed: Sequence[str] = ()) -> None:
         """Count a page that is about to be fetched, or where it was redirected by the URLs that it
         `passed`: it counts once for each template and origin. Raises Refused, whose reason names
         the trap.
         """
-        if len(url) > self._max_length:
-            raise Refused("trap: the URL is too long", url=url)
+        self.check_length(url)
         # Few URLs have what the patterns look for, and looking for them costs more than this.
         if url.count("/", len(origin)) > MAX_REPEATS and self._repeats(origin, url):
             raise Refused("trap: the path repeats itself", url=url)

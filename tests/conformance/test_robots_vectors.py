@@ -10,13 +10,9 @@ import pytest
 
 from scrapekit.robots import Robots
 
-_UNKNOWN_LINE = (
-    "An unknown line between two User-agent lines ends the group for us, so its rules don't count "
-    "for the agent above."
-)
-_SPACE_IN_NAME = (
-    "Google cuts the name in a User-agent line at the first space; for us 'Foo Bar' is a name of "
-    "its own, which 'Foo' doesn't have."
+_AGENT_WITH_A_SPACE = (
+    "The agent asked for is 'Foo Bar', which is no product token. For us it is a User-Agent header "
+    "whose token is 'Foo', and that is meant by the line 'Foo Bar'."
 )
 _NOT_ENCODED = (
     "The URL isn't percent-encoded, which for Google is another path. All URLs are encoded here "
@@ -29,14 +25,7 @@ _NEEDLESSLY_ENCODED = (
 _LINE_TOO_LONG = "Google cuts lines after 16 KB; we read them whole."
 
 OTHERWISE = {
-    147: _UNKNOWN_LINE,
-    219: _SPACE_IN_NAME,
-    220: _SPACE_IN_NAME,
-    221: _SPACE_IN_NAME,
-    225: _SPACE_IN_NAME,
-    226: _SPACE_IN_NAME,
-    227: _SPACE_IN_NAME,
-    246: _SPACE_IN_NAME,
+    247: _AGENT_WITH_A_SPACE,
     419: _NOT_ENCODED,
     430: _NOT_ENCODED,
     441: _NEEDLESSLY_ENCODED,

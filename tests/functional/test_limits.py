@@ -27,6 +27,36 @@ async def test_max_depth_counts_links_from_the_start(depth: int | None, hits: in
     assert report.dropped == ({} if depth is None else {"depth": 1})
 
 
+async def test_links_that_are_too_long_arent_filed() -> None:
+    long = "/" + "a" * 2_000
+    pages = {"/": links("/1", long, "/2"), "/1": links(long, long + "b"), "*": ""}
+    async with Site(pages) as site:
+        spider = Following(start_urls=[site.url()])
+        _, report = await crawled(spider)
+        # The second one would be a duplicate of the first if that were filed.
+        assert report.dropped == {"trap: the URL is too long": 3}
+        assert sorted(site.hits) == ["/", "/1", "/2"]
+        _, report = await crawled(spider, settings={"traps": False})
+    assert report.dropped == {"duplicate": 1}
+    assert long in site.hits
+
+
+async def test_no_rules_are_asked_about_what_is_too_long() -> None:
+    """Links aside, redirects lead there."""
+    long = "/" + "a" * 2_000
+    pages: Pages = {
+        "/robots.txt": answer(body="User-agent: *\nDisallow: /aaa"),
+        "/": links("/moved"),
+        "/moved": redirect(long),
+    }
+    async with Site(pages) as site:
+        spider = Following(start_urls=[site.url()])
+        _, report = await crawled(spider, settings={"obey_robots": True})
+        assert report.dropped == {"trap: the URL is too long": 1}
+        _, report = await crawled(spider, settings={"obey_robots": True, "traps": False})
+    assert report.dropped == {"robots": 1}
+
+
 async def test_max_pages_is_exact_with_many_at_a_time() -> None:
     async with Site({"*": links(*map(str, range(50)))}) as site:
         items, report = await crawled(

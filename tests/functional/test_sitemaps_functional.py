@@ -287,6 +287,20 @@ async def test_the_budgets_of_traps_hold_for_what_sitemaps_list() -> None:
     }
 
 
+async def test_long_urls_that_a_sitemap_lists_arent_filed_but_those_of_the_user_are() -> None:
+    long, own = "/" + "a" * 2_000, "/" + "b" * 2_000
+    async with Site({"*": ""}) as site:
+        site.pages["/s.xml"] = urlset(site, long, "/a", long, own)
+        own_sitemap = site.url("/s.xml?" + "c" * 2_000)
+        spider = Paths(start_urls=site.urls(own), sitemap_urls=[own_sitemap])
+        items, report = await crawled(spider)
+        unlimited, _ = await crawled(spider, settings={"traps": False})
+    assert paths(items) == ["/a", own]
+    # The second one would be a duplicate of the first if that were filed.
+    assert report.dropped == {"trap: the URL is too long": 3}
+    assert paths(unlimited) == ["/a", long, own]
+
+
 async def test_pages_of_sitemaps_that_show_nothing_new_are_cut_off() -> None:
     same = "<p>Nothing to see here.</p>" * 40
     async with Site({"*": same}) as site:

@@ -4,6 +4,7 @@ import random
 import tracemalloc
 from collections.abc import Callable
 from contextlib import suppress
+from typing import SupportsIndex
 
 import pytest
 from hypothesis import given
@@ -136,6 +137,40 @@ def test_what_cant_be_told_isnt_fetched() -> None:
     with pytest.raises(Refused, match="more rules with wildcards") as caught:
         Robots(lines(HOSTILE["pieces in common"]), AGENT).allows(f"{HOST}/{'a' * 1_990}")
     assert caught.value.reason == TOO_COMPLEX
+
+
+class Counted(str):
+    """Counts the pieces that are cut out of it."""
+
+    __slots__ = ()
+    pieces = 0
+
+    def __getitem__(self, key: SupportsIndex | slice) -> str:
+        Counted.pieces += 1
+        return super().__getitem__(key)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_of_a_long_path_no_more_is_looked_up_than_is_bearable(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scrapekit.pathrules._path", lambda url: Counted(url.removeprefix(HOST)))
+    rules = Robots(lines(HOSTILE[name]), AGENT)
+    for length in (1_990, 16_000, 1_000_000):
+        Counted.pieces = 0
+        with suppress(Refused):
+            rules.allows(f"{HOST}/{'1234567890' * (length // 10)}")
+        assert Counted.pieces <= 20_000
+
+
+def test_a_long_path_is_told_where_that_takes_no_time() -> None:
+    few, many = PathRules([("/a", False), ("/*z$", False)]), PathRules(MANY)
+    assert few.allows(f"{HOST}/{'b' * 100_000}")
+    assert not few.allows(f"{HOST}/{'b' * 100_000}z")
+    assert many.allows(f"{HOST}/{'%41' * 700}")
+    for rules, path in ((many, "b" * 1_000_000), (few, "%41" * 100_000)):
+        with pytest.raises(TooManyRules):
+            rules.allows(f"{HOST}/{path}")
 
 
 def test_what_many_hostile_subdomains_say_takes_bounded_memory() -> None:

@@ -50,6 +50,14 @@ def test_a_url_that_is_too_long() -> None:
     assert refused(traps(max_url_length=20), "/abcdefgh") == "trap: the URL is too long"
 
 
+def test_a_url_whose_length_alone_is_looked_at_is_no_page_yet() -> None:
+    found = traps(max_url_length=60, max_pages_per_origin=1)
+    found.check_length(f"{ORIGIN}/1")
+    with pytest.raises(Refused, match="trap: the URL is too long"):
+        found.check_length(f"{ORIGIN}/{'a' * 60}")
+    assert refused(found, "/1") == ""
+
+
 @pytest.mark.parametrize(
     ("path", "is_trap"),
     [
