@@ -112,7 +112,9 @@ class Fetcher:
                 return hop
         self._check(hop, is_new=lease.tries == 1 and self._is_led_to(lease.request))
         lease.sent = True
-        response, elapsed_s = await self.ask(self._conditional(hop), account)
+        response, elapsed_s = await self.ask(
+            self._conditional(hop), account, fresh=lease.tries == 1
+        )
         lease.sent = response.cached != "hit"
         location = response.headers.get("Location")
         if response.status not in guard.REDIRECTS or location is None:
@@ -170,16 +172,19 @@ class Fetcher:
         )
 
     async def ask(
-        self, hop: Hop, account: Account, *, measured: bool = True
+        self, hop: Hop, account: Account, *, measured: bool = True, fresh: bool = False
     ) -> tuple[Response, float]:
         """Make one request; the response, and the seconds that it and the hops before took.
 
         The origin's limits learn from how it went; from how long it took only if `measured`.
+        `fresh`: it is tried for the first time; what failed before needn't fail by its site.
         Raises SiteError, and what else the transport raises.
         """
         led_to.set(hop.request.reach)
         began, lost_s = self._clock.now(), self._lag_s()
         asked = self._listener.latest(hop.origin)
+        if not fresh:
+            asked = asked._replace(is_again=True)
         try:
             response = await self._in_time(hop, account)
         except SiteError as error:
