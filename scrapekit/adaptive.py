@@ -41,6 +41,8 @@ _QUICK_S: Final = 0.005
 """... or than so much longer, in seconds."""
 _QUICKER: Final = 0.8
 """Less than that share is no chance: the site can answer quicker than was thought."""
+_UNEASY: Final = 3
+"""So many times one less is tried, before it is tried out whether that helps."""
 _SLACK_S: Final = 0.05
 """Nobody is hurt by less than that: on a fast site, or this very machine, answers that take a
 few milliseconds more tell of our own work rather than of the site's."""
@@ -83,7 +85,7 @@ _DISTRUST: Final = 3
 _MEANT_FOR_ALL: Final = "status 429"
 """A site says that to whoever asks, whatever for; other signs may be meant for a page."""
 _TRIAL: Final = 64
-"""Answers after which it has to be decided whether it was a queue, if that isn't plain before; ..."""
+"""After so many answers it is decided whether it was a queue, if it isn't plain before; ..."""
 _TRIED: Final = 8
 """... and not after fewer than that."""
 _RESTING: Final = 4
@@ -109,7 +111,7 @@ class _Doubt(NamedTuple):
     log: float
     """How long answers took, as a logarithm, and how many tell that; none but a single one, if it
     ended the start."""
-    count: int
+    answers: int
 
 
 @dataclass(slots=True)
@@ -145,6 +147,10 @@ class Adaptive:
     """From so many on silence means that it was too much, because it has come before."""
     _doubt: _Doubt | None = None
     """While it is tried out whether there was a queue."""
+    _uneasy: int = 0
+    """How often one less was tried, since that was tried out; ..."""
+    _patience: int = _UNEASY
+    """... and after how many times that is done."""
     _proven: int = 0
     """The most at a time that were answered quickly."""
     _slow: int = 0
@@ -194,35 +200,10 @@ class Adaptive:
         """
         if asked.number <= self.lowered_after:
             return
-        if self.failures:
-            self.failures, self.exhausted, self._trust = 0, False, _DISTRUST
-        elif self._trust < _TRUST:
-            self._trust += 1
-        if asked.beside > self._fine:
-            self._fine = asked.beside
-        if self.value < 1:
-            self.calm += 1
-        if asked.beside >= self.refused_at:
-            self.refusals, self.refused_at = 0, math.inf
-        if self._doubt is not None:
-            pass
-        elif self.knee < math.inf:
-            if busy:
-                self._raise(asked, elapsed_s, ceiling)
-        elif self.value < 1:
-            self._set(2 * self.value, ceiling)
-        elif elapsed_s is not None and self.base_s:
-            self._explore(asked.beside, elapsed_s, latest, ceiling)
+        self._note_fine(asked)
+        self._grow(asked, elapsed_s, latest, ceiling, busy=busy)
         if asked.number >= self._measured_from and asked.number > self.lowered_after:
-            self._answers += 1
-            if elapsed_s is not None:
-                self._measure(elapsed_s)
-            if self._doubt is not None:
-                self._try_out(self._doubt, latest, ceiling)
-                return
-            is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
-            if self._answers >= self._needed or (is_long and self._is_plain_already):
-                self._judge(latest, ceiling if busy else 0)
+            self._weigh(elapsed_s, latest, ceiling, busy=busy)
 
     def overloaded(
         self, asked: Asked, latest: float, what: str, *, spoke: bool, rests: bool = False
@@ -258,6 +239,44 @@ class Adaptive:
         if self.value < 1:
             return f"one every {1 / self.value:.0f} s"
         return f"{self.limit} at a time"
+
+    def _note_fine(self, asked: Asked) -> None:
+        """It answers, so many at a time."""
+        if self.failures:
+            self.failures, self.exhausted, self._trust = 0, False, _DISTRUST
+        elif self._trust < _TRUST:
+            self._trust += 1
+        self._fine = max(self._fine, asked.beside)
+        if self.value < 1:
+            self.calm += 1
+        if asked.beside >= self.refused_at:
+            self.refusals, self.refused_at = 0, math.inf
+
+    def _grow(
+        self, asked: Asked, elapsed_s: float | None, latest: float, ceiling: int, *, busy: bool
+    ) -> None:
+        """Allow as much more as an answer does."""
+        if self._doubt is not None:
+            return
+        if self.knee < math.inf:
+            if busy:
+                self._raise(asked, elapsed_s, ceiling)
+        elif self.value < 1:
+            self._set(2 * self.value, ceiling)
+        elif elapsed_s is not None and self.base_s:
+            self._explore(asked.beside, elapsed_s, latest, ceiling)
+
+    def _weigh(self, elapsed_s: float | None, latest: float, ceiling: int, *, busy: bool) -> None:
+        """Take an answer into the window; see to that once it is whole, or plain already."""
+        self._answers += 1
+        if elapsed_s is not None:
+            self._measure(elapsed_s)
+        if self._doubt is not None:
+            self._try_out(self._doubt, latest, ceiling)
+            return
+        is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
+        if self._answers >= self._needed or (is_long and self._is_plain_already):
+            self._judge(latest, ceiling if busy else 0)
 
     def _is_forgiven(self, asked: Asked, what: str, *, spoke: bool, rests: bool) -> bool:
         """Whether a failure is rather that of a page, because the site answers otherwise."""
@@ -369,8 +388,7 @@ class Adaptive:
             self.knee, self._doubt = knee, doubt
             return True
         elif longer > math.log(_UNEASE) + chance and more_s > _UNEASE_S and self._may_try_less:
-            self._lower(self.value - 1, self.lowered_after)
-            self._measured_from = latest
+            self._try_less(latest)
             return True
         elif abs(longer) <= chance and self._learned < _LEARNED:
             self._learn_more()
@@ -385,14 +403,14 @@ class Adaptive:
             # Most of it may tell nothing, for as long as it takes.
             self._doubt = None if self._answers >= 2 * _TRIAL else doubt
             return
-        is_queue = self._was_slow(doubt, latest) if doubt.count == 1 else self._was_queue(doubt)
+        is_queue = self._was_slow(doubt, latest) if doubt.answers == 1 else self._was_queue(doubt)
         if is_queue is None:
             return
         if not is_queue:
             self.knee, self.why = doubt.knee, doubt.why
             self._slow = 0
             self._measured_from = latest
-            if doubt.count > 1:
+            if doubt.answers > 1:
                 self._set(min(doubt.value, ceiling), ceiling)
         self._doubt = None
         self._begin_window()
@@ -405,7 +423,7 @@ class Adaptive:
             return None
         usual = self._logs / self._count
         middle = math.log(int(doubt.value) / self.limit) / 2
-        chance = _SURE * self._spread * math.sqrt(1 / doubt.count + 1 / self._count)
+        chance = _SURE * self._spread * math.sqrt(1 / doubt.answers + 1 / self._count)
         shorter = doubt.log - usual
         if abs(shorter - middle) <= chance and self._count < _TRIAL:
             return None
@@ -428,6 +446,18 @@ class Adaptive:
         """The window tells of the usual as well."""
         share = self._count / (self._learned + self._count)
         self._learn(self.base_s * math.exp(self._longer * share), self._learned + self._count)
+
+    def _try_less(self, latest: float) -> None:
+        """One less; now and then, ever more rarely, half as many, to see whether it is a queue."""
+        self._uneasy += 1
+        if self._uneasy < self._patience:
+            self._lower(self.value - 1, self.lowered_after)
+        else:
+            self._uneasy, self._patience = 0, 2 * self._patience
+            doubt = _Doubt(self.value, self.knee, self.why, self._logs / self._count, self._count)
+            self._lower(self.value / 2, self.lowered_after)
+            self.knee, self._doubt = (doubt.value - 1) / _BELOW, doubt
+        self._measured_from = latest
 
     @property
     def _may_try_less(self) -> bool:

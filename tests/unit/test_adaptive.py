@@ -349,3 +349,19 @@ def test_it_finds_it_soon_enough_for_a_crawl_of_300_pages(server: Server) -> Non
 @pytest.mark.parametrize("spread", [0.3, 0.6, 1.0])
 def test_a_site_whose_answers_differ_by_themselves_is_asked_for_no_less(spread: float) -> None:
     assert whole_crawl(Server(lambda n: 0.3), 1000, ceiling=8, spread=spread) >= 0.85
+
+
+@pytest.mark.parametrize("ceiling", [8, 32])
+@pytest.mark.parametrize(
+    "pages", [(200, 0.02, 0.4), (4, 0.01, 0.3)], ids=["after 200 quick ones", "after 4"]
+)
+def test_a_site_whose_pages_become_slower_by_themselves_is_asked_for_no_less(
+    pages: tuple[int, float, float], ceiling: int
+) -> None:
+    quick, first_s, then_s = pages
+    begun = iter(range(10**6))
+    law = Adaptive.under(ceiling)
+    server = Server(lambda _: first_s if next(begun) < quick else then_s)
+    found = throughput(server, lambda _: law.limit, law, pages=3000, spread=0.0, ceiling=ceiling)
+    fixed = 3000 / (quick * first_s + (3000 - quick) * then_s) * ceiling
+    assert found >= 0.75 * fixed
