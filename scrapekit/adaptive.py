@@ -203,7 +203,15 @@ class Adaptive:
         self._note_fine(asked)
         self._grow(asked, elapsed_s, latest, ceiling, busy=busy)
         if asked.number >= self._measured_from and asked.number > self.lowered_after:
-            self._weigh(elapsed_s, latest, ceiling, busy=busy)
+            self._answers += 1
+            if elapsed_s is not None:
+                self._measure(elapsed_s)
+            if self._doubt is not None:
+                self._try_out(self._doubt, latest, ceiling)
+                return
+            is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
+            if self._answers >= self._needed or (is_long and self._is_plain_already):
+                self._judge(latest, ceiling if busy else 0)
 
     def overloaded(
         self, asked: Asked, latest: float, what: str, *, spoke: bool, rests: bool = False
@@ -246,10 +254,11 @@ class Adaptive:
             self.failures, self.exhausted, self._trust = 0, False, _DISTRUST
         elif self._trust < _TRUST:
             self._trust += 1
-        self._fine = max(self._fine, asked.beside)
+        beside = asked.beside
+        self._fine = max(self._fine, beside)
         if self.value < 1:
             self.calm += 1
-        if asked.beside >= self.refused_at:
+        if beside >= self.refused_at:
             self.refusals, self.refused_at = 0, math.inf
 
     def _grow(
@@ -265,18 +274,6 @@ class Adaptive:
             self._set(2 * self.value, ceiling)
         elif elapsed_s is not None and self.base_s:
             self._explore(asked.beside, elapsed_s, latest, ceiling)
-
-    def _weigh(self, elapsed_s: float | None, latest: float, ceiling: int, *, busy: bool) -> None:
-        """Take an answer into the window; see to that once it is whole, or plain already."""
-        self._answers += 1
-        if elapsed_s is not None:
-            self._measure(elapsed_s)
-        if self._doubt is not None:
-            self._try_out(self._doubt, latest, ceiling)
-            return
-        is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
-        if self._answers >= self._needed or (is_long and self._is_plain_already):
-            self._judge(latest, ceiling if busy else 0)
 
     def _is_forgiven(self, asked: Asked, what: str, *, spoke: bool, rests: bool) -> bool:
         """Whether a failure is rather that of a page, because the site answers otherwise."""
