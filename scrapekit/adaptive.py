@@ -8,7 +8,10 @@ that was, and from there on probe in steps that begin small and grow while all i
 Answers that take longer are a sign, too: a window of them is compared with what the first ones
 took, as in Netflix's gradient limits, and a queue on the site's side lowers the limit before the
 site has to refuse anything. Geometric means are compared, and the more a site's answers differ by
-themselves, the more it takes to count as a difference.
+themselves, the more it takes to count as a difference. Whether it is a queue is tried out: if
+answers take as long when fewer are asked for, that is the site's own pace, and no reason to wait.
+
+A page that fails among many that don't is to blame itself.
 
 Below one at a time there are pauses: a limit of 1/4 is one request, and then three seconds.
 """
@@ -38,6 +41,8 @@ _QUICK_S: Final = 0.005
 """... or than so much longer, in seconds."""
 _QUICKER: Final = 0.8
 """Less than that share is no chance: the site can answer quicker than was thought."""
+_UNEASY: Final = 3
+"""So many times one less is tried, before it is tried out whether that helps."""
 _SLACK_S: Final = 0.05
 """Nobody is hurt by less than that: on a fast site, or this very machine, answers that take a
 few milliseconds more tell of our own work rather than of the site's."""
@@ -66,17 +71,47 @@ _STEP: Final = 0.05
 _STUBBORN: Final = 10
 """How often the steps are halved, at most, for a site that refuses whenever it is asked for more:
 each time costs a page its try."""
+_CALM: Final = 8
+"""After so many windows without trouble the steps grow with the limit, too: the site isn't what it
+was."""
+_STRIDE: Final = 0.05
+"""By how much, as a share of the limit, for each window more; ..."""
+_LONGEST_STRIDE: Final = 0.25
+"""... and that is the most."""
+_TRUST: Final = 18
+"""So many good answers speak for a site, at most: a few failures among them are those of pages."""
+_DISTRUST: Final = 3
+"""A failure counts as much as so many good answers: one in four is too much for chance."""
+_MEANT_FOR_ALL: Final = "status 429"
+"""A site says that to whoever asks, whatever for; other signs may be meant for a page."""
+_TRIAL: Final = 64
+"""After so many answers it is decided whether it was a queue, if it isn't plain before; ..."""
+_TRIED: Final = 8
+"""... and not after fewer than that."""
 _RESTING: Final = 4
 """As so many refusals counts one that everybody has to wait for."""
 
 
 class Asked(NamedTuple):
     """A request: numbers grow, and `beside` is how many there were at a time when it went, itself
-    included.
+    included. `is_again`: it has failed before.
     """
 
     number: float
     beside: int
+    is_again: bool = False
+
+
+class _Doubt(NamedTuple):
+    """What was before the limit was lowered, because answers seemed to wait in a queue."""
+
+    value: float
+    knee: float
+    why: str
+    log: float
+    """How long answers took, as a logarithm, and how many tell that; none but a single one, if it
+    ended the start."""
+    answers: int
 
 
 @dataclass(slots=True)
@@ -104,6 +139,18 @@ class Adaptive:
     """So many at a time it was."""
     lowered_after: float = -math.inf
     """What was begun until then is no new sign."""
+    _trust: int = 0
+    """Good answers that speak for the site; less what spoke against it."""
+    _fine: int = 0
+    """The most at a time that were answered."""
+    _silent_at: float = math.inf
+    """From so many on silence means that it was too much, because it has come before."""
+    _doubt: _Doubt | None = None
+    """While it is tried out whether there was a queue."""
+    _uneasy: int = 0
+    """How often one less was tried, since that was tried out; ..."""
+    _patience: int = _UNEASY
+    """... and after how many times that is done."""
     _proven: int = 0
     """The most at a time that were answered quickly."""
     _slow: int = 0
@@ -153,20 +200,15 @@ class Adaptive:
         """
         if asked.number <= self.lowered_after:
             return
-        self.failures, self.exhausted = 0, False
-        if self.value < 1:
-            self.calm += 1
-        if asked.beside >= self.refused_at:
-            self.refusals, self.refused_at = 0, math.inf
-        if self.knee < math.inf:
-            if busy:
-                self._raise(asked, elapsed_s, ceiling)
-        elif elapsed_s is not None and self.base_s:
-            self._explore(asked.beside, elapsed_s, latest, ceiling)
+        self._note_fine(asked)
+        self._grow(asked, elapsed_s, latest, ceiling, busy=busy)
         if asked.number >= self._measured_from and asked.number > self.lowered_after:
             self._answers += 1
             if elapsed_s is not None:
                 self._measure(elapsed_s)
+            if self._doubt is not None:
+                self._try_out(self._doubt, latest, ceiling)
+                return
             is_long = elapsed_s is not None and elapsed_s > 2 * _TOLERANCE * self.base_s
             if self._answers >= self._needed or (is_long and self._is_plain_already):
                 self._judge(latest, ceiling if busy else 0)
@@ -182,11 +224,16 @@ class Adaptive:
             if spoke:
                 self._note_refused(asked.beside)
             return
+        if not self.failures and self._is_forgiven(asked, what, spoke=spoke, rests=rests):
+            return
         self.failures += 1
         self.exhausted = self.value <= LEAST
         self.why = f"{what} at {self.wording}"
-        if spoke or (self.failures == 1 and self.value >= 1):
+        if spoke:
             self.knee = self.value
+        elif self.failures == 1 and self.value >= 1:
+            self._note_silence()
+        self._trust, self._fine = 0, min(self._fine, asked.beside - 1)
         if spoke and self.failures == 1:
             self.refusals += _RESTING if rests else 1
         if spoke:
@@ -200,6 +247,51 @@ class Adaptive:
         if self.value < 1:
             return f"one every {1 / self.value:.0f} s"
         return f"{self.limit} at a time"
+
+    def _note_fine(self, asked: Asked) -> None:
+        """It answers, so many at a time."""
+        if self.failures:
+            self.failures, self.exhausted, self._trust = 0, False, _DISTRUST
+        elif self._trust < _TRUST:
+            self._trust += 1
+        beside = asked.beside
+        self._fine = max(self._fine, beside)
+        if self.value < 1:
+            self.calm += 1
+        if beside >= self.refused_at:
+            self.refusals, self.refused_at = 0, math.inf
+
+    def _grow(
+        self, asked: Asked, elapsed_s: float | None, latest: float, ceiling: int, *, busy: bool
+    ) -> None:
+        """Allow as much more as an answer does."""
+        if self._doubt is not None:
+            return
+        if self.knee < math.inf:
+            if busy:
+                self._raise(asked, elapsed_s, ceiling)
+        elif self.value < 1:
+            self._set(2 * self.value, ceiling)
+        elif elapsed_s is not None and self.base_s:
+            self._explore(asked.beside, elapsed_s, latest, ceiling)
+
+    def _is_forgiven(self, asked: Asked, what: str, *, spoke: bool, rests: bool) -> bool:
+        """Whether a failure is rather that of a page, because the site answers otherwise."""
+        if self._trust < _DISTRUST or rests or what == _MEANT_FOR_ALL:
+            return False
+        if spoke and asked.beside > self._fine:
+            # More than ever were answered: the next one has to do better.
+            self._trust = 0
+        elif not asked.is_again:
+            self._trust -= _DISTRUST
+        return True
+
+    def _note_silence(self) -> None:
+        """Silence has many causes. The second time at as many, that is the cause."""
+        if self.knee < math.inf or self.value >= self._silent_at:
+            self.knee = self.value
+        self._silent_at = _BELOW * self.value
+        self._proven, self._slow = min(self._proven, int(self.value / 2)), 0
 
     def _note_refused(self, beside: int) -> None:
         """While the limit rises, fewer may have been too much already when a request went."""
@@ -255,9 +347,11 @@ class Adaptive:
         elif 0 < self._proven < beside and elapsed_s > self._slow_s:
             self._slow += 1
             if self._slow >= _SLOW:
+                doubt = _Doubt(self.value, self.knee, self.why, math.log(elapsed_s), 1)
                 self.why = f"answers took {elapsed_s / self.base_s:.1f} times as long at {beside}"
                 self._lower(min(self.value, self._proven), latest)
                 self.knee = self.value / _BELOW
+                self._doubt = doubt
 
     def _judge(self, latest: float, ceiling: int) -> None:
         """See to a whole window; grow, if nothing has ever given."""
@@ -283,22 +377,84 @@ class Adaptive:
             # Asked for one page at a time, it takes that long: that is the site's own pace.
             self._learn(usual_s, self._count)
         elif queue:
-            slower = usual_s / self.base_s
+            slower, why = usual_s / self.base_s, self.why
             self.why = f"answers took {slower:.1f} times as long at {self.wording}"
-            self._lower(max(1.0, self.value * max(0.5, _TOLERANCE / slower)), latest)
-            self.knee = self.value / _BELOW
+            knee = max(1.0, self.value * max(0.5, _TOLERANCE / slower)) / _BELOW
+            doubt = _Doubt(self.value, self.knee, why, self._logs / self._count, self._count)
+            self._lower(max(1.0, self.value / 2), latest)
+            self.knee, self._doubt = knee, doubt
             return True
         elif longer > math.log(_UNEASE) + chance and more_s > _UNEASE_S and self._may_try_less:
-            self._lower(self.value - 1, self.lowered_after)
-            self._measured_from = latest
+            self._try_less(latest)
             return True
         elif abs(longer) <= chance and self._learned < _LEARNED:
-            share = self._count / (self._learned + self._count)
-            self._learn(self.base_s * math.exp(longer * share), self._learned + self._count)
+            self._learn_more()
         elif longer < math.log(_QUICKER) - chance:
             # A step on the way: one window of light pages is no measure for all of them.
             self._set_base(self.base_s + (usual_s - self.base_s) / 4)
         return False
+
+    def _try_out(self, doubt: _Doubt, latest: float, ceiling: int) -> None:
+        """See whether answers are quicker now that fewer are asked for. If not, it was no queue."""
+        if self._count < _FIRST_WINDOW:
+            # Most of it may tell nothing, for as long as it takes.
+            self._doubt = None if self._answers >= 2 * _TRIAL else doubt
+            return
+        is_queue = self._was_slow(doubt, latest) if doubt.answers == 1 else self._was_queue(doubt)
+        if is_queue is None:
+            return
+        if not is_queue:
+            self.knee, self.why = doubt.knee, doubt.why
+            self._slow = 0
+            self._measured_from = latest
+            if doubt.answers > 1:
+                self._set(min(doubt.value, ceiling), ceiling)
+        self._doubt = None
+        self._begin_window()
+
+    def _was_queue(self, doubt: _Doubt) -> bool | None:
+        """Whether answers took longer because there were more at a time; None: not plain yet. In a
+        queue they would take as many times as long as there were more.
+        """
+        if self._count < _TRIED:
+            return None
+        usual = self._logs / self._count
+        middle = math.log(int(doubt.value) / self.limit) / 2
+        chance = _SURE * self._spread * math.sqrt(1 / doubt.answers + 1 / self._count)
+        shorter = doubt.log - usual
+        if abs(shorter - middle) <= chance and self._count < _TRIAL:
+            return None
+        if shorter < middle:
+            self._learn(math.exp(usual), self._count)
+        return shorter >= middle
+
+    def _was_slow(self, doubt: _Doubt, latest: float) -> bool | None:
+        """Whether what ended the start was slow, now that more is known of what is usual."""
+        if self._count < _WINDOW and not self._is_plain_already:
+            return None
+        self.why, knee, self.knee = doubt.why, self.knee, doubt.knee
+        if self._is_queue(latest):
+            # Or its first answers were too quick, which is to be tried out in turn.
+            return None
+        self.knee = knee
+        return math.exp(doubt.log) > self._slow_s
+
+    def _learn_more(self) -> None:
+        """The window tells of the usual as well."""
+        share = self._count / (self._learned + self._count)
+        self._learn(self.base_s * math.exp(self._longer * share), self._learned + self._count)
+
+    def _try_less(self, latest: float) -> None:
+        """One less; now and then, ever more rarely, half as many, to see whether it is a queue."""
+        self._uneasy += 1
+        if self._uneasy < self._patience:
+            self._lower(self.value - 1, self.lowered_after)
+        else:
+            self._uneasy, self._patience = 0, 2 * self._patience
+            doubt = _Doubt(self.value, self.knee, self.why, self._logs / self._count, self._count)
+            self._lower(self.value / 2, self.lowered_after)
+            self.knee, self._doubt = (doubt.value - 1) / _BELOW, doubt
+        self._measured_from = latest
 
     @property
     def _may_try_less(self) -> bool:
@@ -316,6 +472,7 @@ class Adaptive:
     def _lower(self, value: float, latest: float) -> None:
         self.value = max(LEAST, value)
         self.lowered_after = latest
+        self._doubt = None
         self.calm = 0
         self._begin_window()
 
@@ -334,6 +491,9 @@ class Adaptive:
         if self.value >= 1 and not self._is_proof(asked, elapsed_s):
             return
         step = min(1.0, _STEP * self.calm)
+        if self.calm > _CALM and self.value >= 1:
+            share = min(_LONGEST_STRIDE, _STRIDE * (self.calm - _CALM))
+            step = max(step, share * self.value)
         if self.limit + 2 > self.refused_at:
             # One more at a time is what was refused.
             step /= 2 ** min(self.refusals, _STUBBORN)

@@ -186,6 +186,8 @@ class Fetcher:
         led_to.set(hop.request.reach)
         began, lost_s = self._clock.now(), self._lag_s()
         asked = self._listener.latest(hop.origin)
+        if not fresh:
+            asked = asked._replace(is_again=True)
         try:
             response = await self._in_time(hop, account)
         except SiteError as error:

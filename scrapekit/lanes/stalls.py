@@ -2,7 +2,8 @@
 
 The loop has a beat: a timer, a few times in `threshold_s`, or in a tenth of a second. One that
 comes late tells how long the loop was blocked. A thread listens; if a beat is overdue, it looks at
-what the loop's thread is executing just now. A step of one of our own callbacks is timed exactly, by the lane.
+what the loop's thread is executing just now. A step of one of our own callbacks is timed exactly,
+by the lane.
 
 No debug mode of asyncio, no tracing, nothing in the loop but forty timers a second.
 """

@@ -273,6 +273,35 @@ async def test_a_method_that_may_be_repeated_is_one_that_the_settings_say() -> N
     assert tries == ["POST"] * 3
 
 
+@pytest.mark.parametrize("warning_s", [0.0, 0.1])
+async def test_a_late_loop_is_measured_whether_or_not_anybody_is_warned(
+    warning_s: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    clock, late_s, took = ManualClock(1e9), 0.0, []
+    loop_time = loop.time
+    monkeypatch.setattr(loop, "time", lambda: loop_time() + late_s)
+
+    def answered(_self: Any, _name: str, _asked: Any, elapsed_s: float | None) -> None:
+        took.append(elapsed_s)
+
+    monkeypatch.setattr("scrapekit.politeness.Politeness.answered", answered)
+
+    class Late(FakeTransport):
+        async def fetch(self, request: scrapekit.Request, account: Any) -> Any:
+            nonlocal late_s
+            clock.advance_to(clock.now() + 5.0)
+            late_s += 5.0
+            return await super().fetch(request, account)
+
+    settings = {"obey_robots": False, "stall_warning_s": warning_s}
+    web_ = Late({}, default_status=200)
+    spider = Titles(start_urls=["http://a.test/"])
+    async with scrapekit.crawl(spider, transport=web_, clock=clock, settings=settings) as run:
+        await run.wait()
+    assert took == [None]
+
+
 async def test_answers_that_our_own_loop_kept_waiting_dont_lower_the_limit() -> None:
     # Each callback blocks the loop for longer than any answer takes.
     class Blocking(Titles):
