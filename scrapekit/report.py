@@ -11,6 +11,7 @@ import msgspec
 from scrapekit.events import StopReason
 
 _ORIGINS_SHOWN: Final = 5
+_OUTAGES: Final = ("OriginDown", "RobotsUnavailable")
 
 
 class ErrorGroup(msgspec.Struct, kw_only=True):
@@ -173,6 +174,11 @@ class Report(msgspec.Struct, kw_only=True):
         return sum(group.count for group in self.errors)
 
     @property
+    def lost_to_outages(self) -> int:
+        """Pages that were given up because their site or its robots.txt was down for too long."""
+        return sum(group.count for group in self.errors if group.error in _OUTAGES)
+
+    @property
     def ok(self) -> bool:
         """Whether pages were fetched, and no callback, stage or export failed; of a job in any
         run, unless what failed was put back since.
@@ -193,6 +199,7 @@ def _lines(report: Report) -> Iterator[str]:
         f"{_count(report.pages, 'page')} ({report.pages_per_s:,.1f}/s), "
         f"{_count(report.items, 'item')}, {_count(report.error_count, 'error')}"
     )
+    yield from _lost_lines(report)
     yield from _job_lines(report.job)
     yield from _fetch_lines(report)
     for output, items in report.exports.items():
@@ -245,6 +252,17 @@ def _fetch_lines(report: Report) -> Iterator[str]:
     ):
         if tally:
             yield f"  {title} {_tally(tally)}"
+
+
+def _lost_lines(report: Report) -> Iterator[str]:
+    """Whether most of the crawl was lost to sites that were down, which else looks like success."""
+    lost = report.lost_to_outages
+    if lost > report.pages:
+        put_back = "; `scrapekit retry` puts them back" if report.job is not None else ""
+        yield (
+            f"  lost       {_count(lost, 'page')} of {lost + report.pages:,}: "
+            f"their site was down for longer than max_outage_s{put_back}"
+        )
 
 
 def _job_lines(job: JobCounts | None) -> Iterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -66,8 +67,10 @@ class World:
         return sum(begin <= second < end for second, _ in self.asked)
 
 
-async def crawled(world: World, count: int, **options: Any) -> Report:
-    spider = Titles(start_urls=[f"{SITE}/{number}" for number in range(count)])
+async def crawled(
+    world: World, count: int, *, others: Sequence[str] = (), **options: Any
+) -> Report:
+    spider = Titles(start_urls=[*(f"{SITE}/{number}" for number in range(count)), *others])
     async with scrapekit.crawl(spider, transport=world, clock=world.clock, **options) as run:
         done = asyncio.create_task(run.wait())
         while not done.done():
@@ -130,3 +133,56 @@ async def test_a_site_that_is_down_for_minutes_costs_time_not_pages_and_gets_no_
     report = await crawled(world, 1000, settings={**NO_ROBOTS, "adaptive": adaptive})
     assert (report.items, report.error_count) == (1000, 0)
     assert world.within(11, 10 + seconds) < 40
+
+
+@pytest.mark.parametrize("adaptive", [True, False])
+@pytest.mark.parametrize("max_outage_s", [120.0, 900.0])
+async def test_a_site_that_stays_down_ends_the_crawl_and_every_page_is_in_the_report(
+    max_outage_s: float, adaptive: bool, tmp_path: Path
+) -> None:
+    world = World(down(10, 1e9, 503))
+    settings = {**NO_ROBOTS, "adaptive": adaptive, "max_outage_s": max_outage_s}
+    report = await crawled(world, 1000, settings=settings, job=tmp_path / "job")
+    assert report.pages + report.error_count == 1000
+    assert report.lost_to_outages > 500
+    assert report.job is not None
+    assert report.job.failed == report.error_count
+    assert max_outage_s <= report.duration_s < max_outage_s + 90
+    assert world.within(11, 1e9) < 40
+    assert "their site was down for longer than max_outage_s" in str(report)
+
+
+async def test_pages_that_are_broken_among_good_ones_are_no_outage() -> None:
+    for kind in (500, 503):
+        world = World(lambda url, _: kind if int(url.rpartition("/")[2]) % 4 == 0 else None)  # noqa: B023
+        report = await crawled(world, 100, settings={**NO_ROBOTS, "adaptive": False})
+        assert (report.items, report.error_count) == (75, 25)
+        assert {group.error for group in report.errors} == {f"BadStatus {kind}"}
+        assert report.duration_s < 20
+
+
+async def test_a_broken_page_doesnt_keep_a_site_down_that_is_up_again() -> None:
+    def fails(url: str, second: float) -> Kind | None:
+        return 503 if url.endswith("/400") or 10 <= second < 70 else None
+
+    world = World(fails)
+    report = await crawled(world, 1000, settings=NO_ROBOTS)
+    assert (report.items, report.error_count) == (999, 1)
+    assert sum(url.endswith("/400") for _, url in world.asked) < 12
+
+
+async def test_waiting_for_a_site_that_is_down_holds_no_slot() -> None:
+    world = World(lambda url, second: "reset" if url.startswith(SITE) and second < 300 else None)
+    other = [f"http://b.test/{number}" for number in range(200)]
+    settings = {**NO_ROBOTS, "concurrency": 2}
+    report = await crawled(world, 40, others=other, settings=settings)
+    assert (report.items, report.error_count) == (240, 0)
+    assert max(second for second, url in world.asked if url in other) < 60
+
+
+async def test_without_retries_nothing_is_repeated_though_the_pauses_are_kept() -> None:
+    world = World(down(10, 40, 503))
+    report = await crawled(world, 1000, settings={**NO_ROBOTS, "retries": 0})
+    assert report.retries == 0
+    assert report.pages + report.error_count == 1000 == len(world.asked)
+    assert report.error_count < 20

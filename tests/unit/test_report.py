@@ -95,6 +95,16 @@ def test_the_text_of_a_full_report() -> None:
     ]
 
 
+@pytest.mark.parametrize("error", ["OriginDown", "RobotsUnavailable"])
+def test_the_text_says_when_most_of_a_crawl_was_lost_to_a_site_that_was_down(error: str) -> None:
+    lost = group(of_user_code=False, count=7_000, error=error)
+    report = Report(pages=1_000, errors=[lost])
+    assert report.lost_to_outages == 7_000
+    line = "  lost       7,000 pages of 8,000: their site was down for longer than max_outage_s"
+    assert str(report).splitlines()[1] == line
+    assert "  lost " not in str(Report(pages=7_000, errors=[lost]))
+
+
 def test_no_text_from_the_web_commands_the_terminal() -> None:
     evil = "a\x1b]0;owned\x07\nb\u202e\r\x9b2J"
     report = Report(
