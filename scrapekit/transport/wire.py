@@ -12,7 +12,9 @@ import asyncio
 from typing import Any, NamedTuple
 
 import aiohttp
+from aiohttp import HttpVersion11
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError, RawResponseMessage
 
 from scrapekit.errors import ProtocolError
 from scrapekit.transport.bounds import MAX_HEAD_BYTES, MAX_INTERIM, is_bloated
@@ -81,14 +83,37 @@ class Wire(ResponseHandler):
         """Take a header, which the parser has just completed."""
         if self._given_up:
             return
-        if not 100 <= data[0].code < 200 or data[0].code == 101:
+        head = data[0]
+        flaw = self._flaw(head)
+        if flaw is not None:
+            self._give_up(HttpProcessingError(message=flaw))
+            return
+        if not _is_interim(head.code):
             self._end_head()
-        else:
+        super().feed_data(data, size)
+
+    def _flaw(self, head: RawResponseMessage) -> str | None:
+        """What makes a header none to go on with, if anything does."""
+        code = head.code
+        if _is_interim(code):
             self._interim += 1
             if self._interim > MAX_INTERIM:
-                self._give_up(ProtocolError(f"more than {MAX_INTERIM} interim answers"))
-                return
-        super().feed_data(data, size)
+                return f"more than {MAX_INTERIM} interim answers"
+            return None
+        if code < 100:
+            return f"there is no status {code}"
+        if code == 101:
+            self.force_close()  # whatever comes next is no HTTP, and was not asked for
+        if "Transfer-Encoding" in head.headers:
+            return self._flaw_of_coding(head)
+        return None
+
+    def _flaw_of_coding(self, head: RawResponseMessage) -> str | None:
+        """RFC 9112, 6.1 and 7: HTTP/1.0 has no codings, and only one was asked for."""
+        if head.version < HttpVersion11:
+            self.force_close()
+        codings = ", ".join(head.headers.getall("Transfer-Encoding")).lower()
+        return None if codings == "chunked" else f"Transfer-Encoding {codings!r} wasn't asked for"
 
     def _end_head(self) -> None:
         self._in_head = False
@@ -142,7 +167,7 @@ class Wire(ResponseHandler):
         else:
             super()._on_read_timeout()
 
-    def _give_up(self, error: ProtocolError) -> None:
+    def _give_up(self, error: ProtocolError | HttpProcessingError) -> None:
         self._given_up = True
         self.set_exception(error)
         if self._payload is not None:
@@ -151,3 +176,8 @@ class Wire(ResponseHandler):
             self._payload = None
         if self.transport is not None:
             self.transport.abort()
+
+
+def _is_interim(code: int) -> bool:
+    """RFC 9110, 15.2. After a 101 nothing else comes by HTTP."""
+    return 100 <= code < 200 and code != 101

@@ -41,6 +41,7 @@ from tests.rawserver import Exchange, Reply, serve
 from tests.transports import AnyTransport, make_transport, overhear
 
 OK = b"HTTP/1.1 200 OK\r\n"
+OLD = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"
 HELLO = OK + b"Content-Length: 5\r\n\r\nhello"
 pytestmark = pytest.mark.usefixtures("each_transport")
 
@@ -328,6 +329,24 @@ async def test_connections_are_used_again() -> None:
         assert server.connections == 1
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        # RFC 9112, 6.1: whoever put the two together may not know where the body ends.
+        OLD + b"Transfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\n",
+    ],
+)
+async def test_a_connection_is_not_used_again_where_an_answer_leaves_it_in_doubt(
+    reply: bytes,
+) -> None:
+    async with serve(reply) as server, make_transport(Settings()) as transport:
+        for connections in (1, 2, 3):
+            response = await fetch(transport, server.url())
+            assert response.body == (b"" if response.status == 101 else b"hello")
+            assert server.connections == connections
+
+
 async def test_a_thousand_pages_side_by_side() -> None:
     async def page(request: web.Request) -> web.Response:
         return web.Response(text=request.path)
@@ -588,6 +607,8 @@ async def test_a_body_that_nobody_takes_fills_no_memory() -> None:
         b"HTTP/1.1 200 " + b"b" * 40_000 + b"\r\n\r\n",
         OK + b"Transfer-Encoding: chunked\r\n\r\nzz\r\nhello\r\n",
         OK + b"\x1b[2J\0: x\r\n\r\n",
+        OK + b"Transfer-Encoding: gzip, chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+        b"HTTP/1.1 099 X\r\nContent-Length: 5\r\n\r\nhello",
     ],
 )
 async def test_nonsense_is_a_protocol_error_in_one_printable_line(reply: bytes) -> None:

@@ -12,6 +12,7 @@ from scrapekit.transport.bounds import MAX_FIELDS, MAX_HEAD_BYTES, MAX_INTERIM
 from scrapekit.transport.fast.answer import Answers, Malformed, Stage, Unasked
 
 OK = b"HTTP/1.1 200 OK\r\n"
+OLD = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 HELLO = OK + b"Content-Length: 5\r\nX-A: 1\r\nx-a: 2\r\n\r\nhello"
 CHUNKED = (
@@ -104,8 +105,9 @@ def test_the_answer_to_head_ends_with_its_header(head: bytes) -> None:
         (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", False),
         (b"HTTP/1.1 200 OK\r\nConnection: x, Close\r\nContent-Length: 0\r\n\r\n", False),
         (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", False),
-        (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", True),
         (b"HTTP/1.1 101 X\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n", False),
+        (OLD + b"Content-Length: 0\r\n\r\n", True),
+        (OLD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", False),
     ],
 )
 def test_a_connection_persists_unless_the_answer_says_otherwise(

@@ -52,6 +52,7 @@ class Answers:
         "_fields",
         "_interim",
         "_is_bodiless",
+        "_is_doubtful",
         "_parser",
         "_size",
         "_taken",
@@ -80,6 +81,7 @@ class Answers:
         self._is_bodiless = is_bodiless
         self._fields: list[tuple[str, str]] = []
         self._interim = 0
+        self._is_doubtful = False
         self._trailers = 0
         self._size = 0
         self._taken = 0
@@ -208,10 +210,12 @@ class Answers:
         self._fields.clear()
 
     def _check_coding(self, headers: CIMultiDict[str]) -> None:
-        """RFC 9112, 7: nothing else was asked for, so nothing else may come."""
+        """RFC 9112, 6.1 and 7: HTTP/1.0 has no codings, and only one was asked for."""
         codings = ", ".join(headers.getall("Transfer-Encoding")).lower()
         if codings != "chunked":
             raise Malformed(f"Transfer-Encoding {codings!r} wasn't asked for")
+        assert self._parser is not None
+        self._is_doubtful = self._parser.get_http_version() < "1.1"
 
     def on_body(self, piece: bytes) -> None:
         if self.stage != BODY:
@@ -223,7 +227,7 @@ class Answers:
         if self.stage == BODY:
             assert self._parser is not None
             self.stage = COMPLETE
-            self.keeps_open = self._parser.should_keep_alive()
+            self.keeps_open = not self._is_doubtful and self._parser.should_keep_alive()
 
 
 def _parser(answers: Answers) -> HttpResponseParser:

@@ -6,8 +6,9 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import aiohappyeyeballs
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # RFC 8305, 8: how long one address has before the next one is tried as well.
 _HEAD_START_S: Final = 0.25
+# How long a cancelled connection may take to end; it takes some turns of the loop.
+_END_S: Final = 1.0
 
 MakeLine = Callable[[socket.socket, str], Line]
 """Makes a line of a socket and the address it leads to."""
@@ -52,16 +55,11 @@ class Dialler:
         peer = route.proxy or route.site
         sock = await self._connect(peer, asked)
         try:
-            if route.is_tunnel:
-                await open_tunnel(sock, route, asked.url)
-            address = "" if route.proxy else _peer_of(sock)
-            return await self._line(sock, address, route)
-        except BaseException as exc:
-            # Unless asyncio has it already, and closes it itself.
-            sock.close()
-            if isinstance(exc, (OSError, ssl.CertificateError)):
-                raise _no_start(exc, route, asked.url) from exc
-            raise
+            line = await self._prepare(sock, route, asked.url)
+            await _start(line, sock, route.secured, verify=self._verify)
+        except (OSError, ssl.CertificateError) as exc:
+            raise _no_start(exc, route, asked.url) from exc
+        return line
 
     async def _connect(self, peer: Peer, asked: Asking) -> socket.socket:
         try:
@@ -77,15 +75,67 @@ class Dialler:
         except (OSError, RuntimeError) as exc:  # uvloop has some RuntimeErrors
             raise _no_connection(exc, peer, asked) from exc
 
-    async def _line(self, sock: socket.socket, address: str, route: Route) -> Line:
-        loop = asyncio.get_running_loop()
-        context, name = None, None
-        if route.secured is not None:
-            context, name = tls_context(self._verify), route.secured.host.strip("[]").rstrip(".")
-        _, line = await loop.create_connection(
-            lambda: self._make_line(sock, address), sock=sock, ssl=context, server_hostname=name
-        )
-        return line
+    async def _prepare(self, sock: socket.socket, route: Route, url: str) -> Line:
+        """A line that has no transport yet. The socket is still ours: a failure closes it."""
+        try:
+            if route.is_tunnel:
+                await open_tunnel(sock, route, url)
+            return self._make_line(sock, "" if route.proxy else _peer_of(sock))
+        except BaseException:
+            sock.close()
+            raise
+
+
+async def _start(line: Line, sock: socket.socket, secured: Peer | None, *, verify: bool) -> None:
+    """Put the loop in charge of the socket, which from now on closes it and nobody else.
+
+    A cancellation would have uvloop close the descriptor and leave it to the socket as well, so
+    it never gets through: the connection is ended instead, which is no matter of waiting.
+    """
+    loop = asyncio.get_running_loop()
+    context, name = None, None
+    if secured is not None:
+        context, name = tls_context(verify), secured.host.strip("[]").rstrip(".")
+    made = asyncio.ensure_future(
+        loop.create_connection(lambda: line, sock=sock, ssl=context, server_hostname=name)
+    )
+    made.add_done_callback(lambda _: _let_go(made, line, sock))
+    try:
+        await asyncio.shield(made)
+    except asyncio.CancelledError:
+        _end(made, line, sock)
+        await asyncio.wait([made], timeout=_END_S)
+        raise
+
+
+def _end(made: asyncio.Task[Any], line: Line, sock: socket.socket) -> None:
+    """Cut a connection in the making as soon as it is made; a handshake fails at once."""
+    if made.done():
+        _cut(line)
+        return
+    made.add_done_callback(lambda _: _cut(line))
+    if not line.is_made:
+        with suppress(OSError):  # it has gone already
+            sock.shutdown(socket.SHUT_RDWR)
+
+
+def _cut(line: Line) -> None:
+    if line.is_made:
+        line.cut()
+
+
+def _let_go(made: asyncio.Task[Any], line: Line, sock: socket.socket) -> None:
+    """Take the descriptor from the socket of a connection that ended while it was made.
+
+    asyncio's transports close the socket; uvloop's close its descriptor, and tell only a socket
+    whose connection lasted until it was made. The others would close it again once collected,
+    whoever has that number by then.
+    """
+    if not made.cancelled():
+        made.exception()  # asyncio complains about errors that nobody looks at
+    is_over = not line.is_made or line.transport.is_closing()
+    if is_over and not isinstance(made.get_loop(), asyncio.BaseEventLoop):
+        sock.detach()
 
 
 @cache

@@ -94,6 +94,11 @@ class Line(asyncio.BufferedProtocol):
     def __repr__(self) -> str:
         return f"<Line {self.address or 'by proxy'} {self.answer.stage.name.lower()}>"
 
+    @property
+    def is_made(self) -> bool:
+        """Whether it has a transport, and with it can be cut."""
+        return hasattr(self, "transport")
+
     # What the transport of a fetch calls.
 
     def ask(self, data: bytes, *, is_bodiless: bool) -> None:

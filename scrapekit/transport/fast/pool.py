@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final
 
 from scrapekit.transport.fast.line import Line
+
+# Ending takes some turns of the loop. A loop that fails to tell of it holds up nobody for ever.
+_END_S: Final = 5.0
 
 Key = tuple[str, str, str | None]
 """Who may share a connection: the same origin, session and proxy with its credentials."""
@@ -76,13 +80,19 @@ class Pool:
             self._tell()
 
     async def aclose(self) -> None:
-        """End all there is, and wait until that is over."""
+        """End all there is, and wait until that is over, but for no more than 5 seconds."""
         loop = asyncio.get_running_loop()
         for deadline in self._dialling:
             if not deadline.expired():
                 deadline.reschedule(loop.time())
         for line in list(self.lines):
             line.cut()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_S):
+                await self._until_empty()
+
+    async def _until_empty(self) -> None:
+        loop = asyncio.get_running_loop()
         while self.lines or self._dialling:
             self._empty = loop.create_future()
             await self._empty
