@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import socket
 import ssl
+import struct
 import threading
+import warnings
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -182,6 +185,45 @@ def test_closing_while_a_connection_is_made_ends(run: Run, site: str, moment: in
         assert not pool.lines
 
     run(main())
+
+
+@contextmanager
+def ending_at_once() -> Iterator[str]:
+    """A server that resets every connection before TLS can begin."""
+    linger = struct.pack("ii", 1, 0)  # on, for no time: RST instead of FIN
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve_all() -> None:
+        with suppress(OSError):  # the listener is closed
+            while True:
+                peer, _ = listener.accept()
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+                peer.close()
+
+    thread = threading.Thread(target=serve_all)
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        listener.close()
+
+
+def test_the_socket_of_a_connection_that_ended_as_it_was_made_is_closed_once(run: Run) -> None:
+    async def fetch_all(url: str) -> None:
+        async with open_transport() as transport:
+            for _ in range(30):
+                await asyncio.gather(
+                    *(fetch(transport, url) for _ in range(10)), return_exceptions=True
+                )
+            gc.collect()
+
+    with ending_at_once() as url, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", ResourceWarning)
+        run(fetch_all(url))
+    # A socket collected with its number closes that, whosever it is by then.
+    assert not [warning.message for warning in caught]
 
 
 async def test_closing_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
