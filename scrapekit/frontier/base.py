@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from scrapekit.frontier.pages import Page
 
 
-RETURNED: Final = -(2**62)
-"""From here on requests are numbered that were filed again, so that they come before all others of
-their priority, in the order in which they were."""
-
 _BATCH: Final = 2_000
 """Requests that are seen to in one go: a millisecond or two."""
 
@@ -193,9 +189,7 @@ class Frontier(Protocol):
         """
 
     async def postpone(self, lease: Lease, due: float) -> None:
-        """Settle a lease by filing its request again, not to go before `due`. From then on it goes
-        before those of its priority that weren't handed out yet: it had its turn.
-        """
+        """Settle a lease by filing its request again, not to go before `due`."""
 
     async def give_up(self, lease: Lease) -> None:
         """Settle a lease whose request will not be fetched."""

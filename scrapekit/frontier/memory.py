@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from scrapekit import urls
-from scrapekit.frontier.base import RETURNED, Head, Lease, Outcome, batched
+from scrapekit.frontier.base import Head, Lease, Outcome, batched
 from scrapekit.messages import Request
 
 
@@ -39,7 +39,6 @@ class MemoryFrontier:
         self._queues: dict[str, _Queue] = {}
         self._seen: set[int] = set()
         self._numbers = itertools.count()
-        self._returned = itertools.count(RETURNED)
         self._pending = 0
         self._leased = 0
 
@@ -133,7 +132,7 @@ class MemoryFrontier:
     async def postpone(self, lease: Lease, due: float) -> None:
         self._leased -= 1
         self._pending += 1
-        entry = (due, next(self._returned), lease.request, lease.tries + 1)
+        entry = (due, next(self._numbers), lease.request, lease.tries + 1)
         heapq.heappush(self._queue(lease.origin).dated, entry)
 
     async def give_up(self, lease: Lease) -> None:

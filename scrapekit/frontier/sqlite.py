@@ -22,7 +22,7 @@ from scrapekit.errors import JobError
 from scrapekit.failure import Failure
 from scrapekit.frontier import folder as folders
 from scrapekit.frontier import records
-from scrapekit.frontier.base import RETURNED, Head, Lease, Outcome
+from scrapekit.frontier.base import Head, Lease, Outcome
 from scrapekit.frontier.committer import Committer
 from scrapekit.frontier.damage import sound
 from scrapekit.frontier.folder import Folder
@@ -91,7 +91,6 @@ class SqliteFrontier:
         self._store: Store | None = None
         self._committer: Committer | None = None
         self._numbers = 0
-        self._returned = RETURNED
         self._pages = 0
         self._leased = 0
         self._waiting = 0
@@ -247,9 +246,7 @@ class SqliteFrontier:
     async def postpone(self, lease: Lease, due: float) -> None:
         # A date in the past is one all the same; 0 stands for none.
         self._working()
-        self._returned += 1
-        tries, due = lease.tries + 1, max(due, 1e-9)
-        self._file(lease.origin, lease.request, tries, due, self._returned)
+        self._file(lease.origin, lease.request, lease.tries + 1, max(due, 1e-9))
         await self.give_up(lease)
 
     async def give_up(self, lease: Lease) -> None:
@@ -303,8 +300,7 @@ class SqliteFrontier:
             held=self._held,
             release=self._release,
         )
-        self._numbers = store.last_number(0)
-        self._returned = store.last_number(RETURNED, 0)
+        self._numbers = store.last_number()
         self._pages = store.last_page()
         recent = store.latest_seen(self._generation + 1)
         complete = len(recent) <= self._generation
@@ -331,9 +327,7 @@ class SqliteFrontier:
                 self._mark_seen([print_], known_new=True)
             elif request.unique:
                 continue
-            self._numbers += 1
-            origin = urls.origin(request.url)
-            self._file(origin, request, 1, request.not_before_s, self._numbers)
+            self._file(urls.origin(request.url), request, 1, request.not_before_s)
             new.append(request)
         return new
 
@@ -342,9 +336,10 @@ class SqliteFrontier:
         self._seen.add(new)
         self._committing.group.seen.extend(new)
 
-    def _file(self, origin: str, request: Request, tries: int, due: float, number: int) -> None:
+    def _file(self, origin: str, request: Request, tries: int, due: float) -> None:
+        self._numbers += 1
         request = records.settled(request)
-        waiting = Waiting(-request.priority, number, due, tries, request)
+        waiting = Waiting(-request.priority, self._numbers, due, tries, request)
         committer, key = self._committing, origin_key(origin)
         committer.group.added.append(
             (waiting.number, key, waiting.rank, due, tries, records.record(request))

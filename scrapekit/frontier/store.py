@@ -235,15 +235,14 @@ class Store:
         sql = "SELECT json_group_array(number) FROM pending WHERE request->>'c' = ?"
         return self._numbers(sql, (callback,))
 
-    def last_number(self, least: int, below: int = _NEVER) -> int:
-        """The highest number below `below` that was given to a request; `least` if none was."""
+    def last_number(self) -> int:
+        """The highest number that was given to a request."""
         sql = (
-            "SELECT max(:least,"
-            " coalesce((SELECT max(number) FROM pending WHERE number < :below), :least),"
-            " coalesce((SELECT max(number) FROM failures WHERE number < :below), :least))"
+            "SELECT max(coalesce((SELECT max(number) FROM pending), 0),"
+            " coalesce((SELECT max(number) FROM failures), 0))"
         )
         with sound(self.path.parent, "a request's number"):
-            return int(self._ask(sql, {"least": least, "below": below}))
+            return int(self._ask(sql))
 
     def last_page(self) -> int:
         """The highest number that was given to the items of a page; 0 if there are none."""

@@ -48,8 +48,7 @@ class Model:
 
     def file(self, filed: Filed) -> None:
         self.filed += 1
-        # Those that come back go before all others of their priority.
-        filed.number = self.filed - (1_000_000 if filed.tries > 1 else 0)
+        filed.number = self.filed
         self.waiting.append(filed)
 
     def head(self, origin: str, now: float) -> Filed | None:

@@ -218,19 +218,11 @@ async def test_the_earliest_date_comes_first(frontier: Frontier) -> None:
         assert len(leases(frontier, now=NOW + date)) == 1
 
 
-async def test_a_retry_that_is_due_goes_before_all_that_waits_with_its_priority(
-    frontier: Frontier,
-) -> None:
-    await add(frontier, *(f"{A}/{n}" for n in range(1, 8)))
-    first, second, third = (lease(frontier) for _ in range(3))
-    await frontier.postpone(second, NOW)
-    await frontier.postpone(first, NOW)
-    await frontier.postpone(third, NOW + 1)
-    await add(frontier, f"{A}/high", priority=1)
-    assert lease(frontier).request.url == f"{A}/high"
-    assert lease(frontier).request.url == f"{A}/2"
-    assert lease(frontier, now=NOW + 1).request.url == f"{A}/1"
-    assert leases(frontier, now=NOW + 1) == [f"{A}/{n}" for n in (3, 4, 5, 6, 7)]
+async def test_a_retry_waits_behind_what_was_filed_before(frontier: Frontier) -> None:
+    await add(frontier, f"{A}/1", f"{A}/2")
+    await frontier.postpone(lease(frontier), NOW)
+    await add(frontier, f"{A}/3")
+    assert leases(frontier) == [f"{A}/2", f"{A}/1", f"{A}/3"]
 
 
 async def test_a_commit_settles_and_files_what_is_new(frontier: Frontier) -> None:
