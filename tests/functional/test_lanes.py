@@ -404,15 +404,23 @@ class Huge(Spider):
 
     allowed_domains = ("*",)
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, in_company: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
+        self.in_company = in_company
+        self.met = asyncio.Event()
         self.now, self.most = 0, 0
         self.seen: list[Response] = []
 
     async def parse(self, response: Response) -> AsyncIterator[Any]:
         self.now += 1
         self.most = max(self.most, self.now)
-        await asyncio.sleep(0.3)
+        if self.now > 1:
+            self.met.set()
+        if self.in_company:
+            await self.met.wait()
+        else:
+            # Time for another page to come, if one could.
+            await asyncio.sleep(0.3)
         yield {"title": response.get("title")}
         self.seen.append(response)
         self.now -= 1
@@ -422,9 +430,9 @@ class Huge(Spider):
 async def test_of_huge_pages_one_is_parsed_at_a_time(size: int) -> None:
     page = "<title>Tea</title><p>" + "tea " * (size // 4)
     async with Site({"*": page}) as site:
-        spider = Huge(start_urls=site.urls("/0", "/1", "/2", "/3"))
+        is_huge = size > 4_194_304
+        spider = Huge(in_company=not is_huge, start_urls=site.urls("/0", "/1", "/2", "/3"))
         items, _ = await crawled(spider, settings={"concurrency": 4, "adaptive": False})
     assert items == [{"title": "Tea"}] * 4
-    is_huge = size > 4_194_304
     assert (spider.most == 1) == is_huge
     assert all((response._document is None) == is_huge for response in spider.seen)
