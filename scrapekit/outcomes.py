@@ -87,8 +87,8 @@ class Outcomes:
         requests = self._within_depth(lease, requests, left_out)
         admitted: list[Request] = []
         duplicates = 0
-        for some in batched(requests):
-            if admitted or duplicates:
+        for number, some in enumerate(batched(requests)):
+            if number:
                 await asyncio.sleep(0)
             new = self._unseen(some)
             admitted += self._admit(lease, new, reach, left_out)

@@ -82,8 +82,8 @@ class MemoryFrontier:
 
     async def add(self, requests: Sequence[Request]) -> Sequence[Request]:
         new: list[Request] = []
-        for some in batched(requests):
-            if new:
+        for number, some in enumerate(batched(requests)):
+            if number:
                 await asyncio.sleep(0)
             new += self._add(some)
         return new
@@ -120,11 +120,14 @@ class MemoryFrontier:
         return [each for each in requests if each.fingerprint not in seen or not each.unique]
 
     async def commit(self, outcome: Outcome) -> Sequence[Request]:
-        self._leased -= 1
         session = outcome.lease.request.session
         for url in outcome.aliases:
             self._seen.add(urls.fingerprint(url, session=session))
-        return await self.add(outcome.requests)
+        try:
+            return await self.add(outcome.requests)
+        finally:
+            # Not before: with nothing pending or leased meanwhile, the crawl would pass for over.
+            self._leased -= 1
 
     async def keep(self, lines: Sequence[bytes]) -> None:
         """It keeps none."""

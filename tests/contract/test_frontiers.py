@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -280,3 +281,36 @@ async def test_repr_tells_the_state(frontier: Frontier) -> None:
 
 
 TestMemoryFrontier = FrontierMachine.TestCase
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_others_go_on_while_a_great_many_requests_are_filed_in_memory(*, again: bool) -> None:
+    frontier, turns = MemoryFrontier(), 0
+    requests = [Request(f"{A}/{number}") for number in range(10_000)]
+    if again:
+        await frontier.add(requests)
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    other = asyncio.create_task(others())
+    assert len(await frontier.add(requests)) == (0 if again else 10_000)
+    other.cancel()
+    assert turns >= 4
+
+
+async def test_a_lease_is_held_until_all_of_its_requests_are_filed_in_memory() -> None:
+    frontier = MemoryFrontier()
+    await frontier.add([Request(f"{A}/page")])
+    lease = frontier.lease(A, NOW)
+    assert lease is not None
+    repeated = [Request(f"{A}/alias")] * 5_000
+    outcome = Outcome(lease, [*repeated, Request(f"{A}/new")], aliases=[f"{A}/alias"])
+    committing = asyncio.create_task(frontier.commit(outcome))
+    await asyncio.sleep(0)
+    assert (frontier.pending, frontier.leased) == (0, 1)
+    assert len(await committing) == 1
+    assert (frontier.pending, frontier.leased) == (1, 0)
